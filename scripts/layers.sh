@@ -1,0 +1,34 @@
+#!/bin/sh
+# Checks the direction of dependencies: a file includes headers only from floors below its own
+# (or its own header). The floors are the table in this script; an unknown file is an error.
+cd "$(dirname "$0")/.." || exit 1
+floor() {
+    case $1 in
+    util) echo 0 ;;
+    ops | cpu | comm) echo 1 ;;
+    tokenizer | unicode | dataloader | curate | config | safetensors | demo) echo 2 ;;
+    gpt) echo 3 ;;
+    optim | checkpoint | sample) echo 4 ;;
+    eval | plan | bench) echo 5 ;;
+    train) echo 6 ;;
+    main) echo 7 ;;
+    *) echo unknown ;;
+    esac
+}
+bad=0
+for f in *.c *.h; do
+    room=${f%.*}
+    a=$(floor "$room")
+    [ "$a" = unknown ] && echo "layers: $f has no floor; give it one in scripts/layers.sh" && bad=1 && continue
+    for inc in $(sed -n 's/^#include "\(.*\)\.h".*/\1/p' "$f"); do
+        b=$(floor "$inc")
+        [ "$inc" = "$room" ] && continue
+        # cpu.c implements ops.h, and tokenizer.c owns its tables: the same floor, but downward in meaning.
+        case "$room:$inc" in cpu:ops | ops:cpu | tokenizer:unicode) continue ;; esac
+        if [ "$b" = unknown ] || [ "$b" -ge "$a" ]; then
+            echo "layers: $f (floor $a) includes $inc.h (floor $b)"
+            bad=1
+        fi
+    done
+done
+exit $bad
