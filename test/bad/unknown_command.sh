@@ -1,0 +1,1 @@
+$GPT trian --config x.json
