@@ -8,7 +8,6 @@
 #define GPT_CHECKPOINT_H
 
 #include "gpt.h"
-#include "optim.h"
 
 /* Training state beyond weights and moments: named values that checkpoints carry without knowing their meaning. */
 typedef struct NamedValue {
@@ -22,6 +21,13 @@ typedef struct TrainState {
 void state_set(TrainState *s, const char *key, double value);
 double state_get(const TrainState *s, const char *key, double otherwise);
 void state_free(TrainState *s);
+
+/* Optimizer state with the weights' layout ([elements], back end's memory), saved as PREFIX.PARAMETER tensors: {"m", ...},
+ * {"v", ...}. checkpoint.c walks the parameter table and knows nothing else about the optimizer. */
+typedef struct Moment {
+    const char *prefix;
+    float *at;
+} Moment;
 
 /* What --model and init_from accept: a run folder (its `latest`), a checkpoint folder, any Hugging Face GPT-2 or
  * openai-gpt folder, a .safetensors file beside its config.json, an llm.c .bin. Finds the folder or file that holds the model. */
@@ -39,12 +45,12 @@ char *model_tokenizer(const char *path);
 
 /* RUN/checkpoints/step-00001000, then RUN/latest, then removal of the oldest beyond `keep` (0: keep all). Free space
  * is checked first. On failure nothing that was complete is lost. */
-bool checkpoint_save(const char *run, int64_t step, const Gpt *m, const Optim *o, const TrainState *s,
-                     const char *tokenizer_dir, int64_t keep, Err *e);
+bool checkpoint_save(const char *run, int64_t step, const Gpt *m, const Moment *moments, int n_moments,
+                     const TrainState *s, const char *tokenizer_dir, int64_t keep, Err *e);
 /* The newest complete checkpoint of a run, verified against its manifest; damaged ones are noted and passed over.
  * *dir NULL (and true) if there is none. malloc'd. */
 bool checkpoint_newest(const char *run, char **dir, int64_t *step, Err *e);
-bool checkpoint_load(const char *dir, Gpt *m, Optim *o, TrainState *s, Err *e);
+bool checkpoint_load(const char *dir, Gpt *m, const Moment *moments, int n_moments, TrainState *s, Err *e);
 
 /* `gpt convert`: "llmc" writes llm.c's model .bin (fp32, version 3); "hf" a Hugging Face folder. */
 bool model_convert(const char *path, const char *to, const char *out, Err *e);

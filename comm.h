@@ -6,8 +6,8 @@
 #include "util.h"
 
 typedef struct Grid {
-    int rank, ranks;       /* of the world */
-    int dp, pp, tp;        /* sizes; dp * pp * tp == ranks */
+    int rank, ranks; /* of the world */
+    int dp, pp, tp;  /* sizes; dp * pp * tp == ranks */
     int dp_rank, pp_rank, tp_rank;
 } Grid;
 

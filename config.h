@@ -9,9 +9,10 @@ enum { CONFIG_TEXT = 512 };
 
 /* Keys and meanings are Hugging Face's. */
 typedef struct ModelConfig {
-    char model_type[16]; /* "gpt2": pre-norm; "openai-gpt": GPT-1, post-norm, no final norm; "gpt3": pre-norm, every
+    char model_type
+        [16]; /* "gpt2": pre-norm; "openai-gpt": GPT-1, post-norm, no final norm; "gpt3": pre-norm, every
                             second layer attends only to a band of attention_window tokens */
-    int64_t vocab_size;  /* 0: the tokenizer's size */
+    int64_t vocab_size;                                    /* 0: the tokenizer's size */
     int64_t n_positions, n_embd, n_layer, n_head, n_inner; /* n_inner 0: 4 * n_embd */
     int64_t attention_window;                              /* gpt3's band */
     char activation_function[16];                          /* "gelu_new" */
@@ -42,10 +43,11 @@ typedef struct Config {
         int64_t max_steps, global_batch_size, micro_batch_size, seq_len; /* batch sizes in sequences */
         char device[16], precision[16], recompute[16];
         int64_t seed;
-        int64_t log_interval, eval_interval, eval_batches, sample_interval, checkpoint_interval; /* 0: never */
+        int64_t log_interval, eval_interval, eval_batches, sample_interval,
+            checkpoint_interval; /* 0: never */
         int64_t keep_checkpoints, max_skips, threads;
-        double max_minutes;      /* stop cleanly after so long; 0: no limit */
-        double spike_zscore;     /* skip a step whose loss is this many deviations above its recent mean */
+        double max_minutes;  /* stop cleanly after so long; 0: no limit */
+        double spike_zscore; /* skip a step whose loss is this many deviations above its recent mean */
     } train;
     struct {
         char name[16];
@@ -74,5 +76,7 @@ bool model_read(ModelConfig *m, const char *json, size_t n, const char *path, Er
 void model_print(const ModelConfig *m, Str *json); /* the Hugging Face config.json that transformers opens */
 void config_help(Str *text);                       /* `gpt help config` */
 
-static inline int64_t model_inner(const ModelConfig *m) { return m->n_inner ? m->n_inner : 4 * m->n_embd; }
+static inline int64_t model_inner(const ModelConfig *m) {
+    return m->n_inner ? m->n_inner : 4 * m->n_embd;
+}
 #endif

@@ -40,7 +40,8 @@ typedef struct ShardJob {
 } ShardJob;
 /* Encodes a document: appends its ids; the caller (main.c) passes tokenizer_encode with its tokenizer. */
 typedef bool (*EncodeFn)(const void *ctx, const char *text, size_t n, int32_t **ids, size_t *n_ids, Err *e);
-bool shard_write(const ShardJob *job, EncodeFn encode, const void *ctx, int32_t eot, int32_t vocab_size, Err *e);
+bool shard_write(const ShardJob *job, EncodeFn encode, const void *ctx, int32_t eot, int32_t vocab_size,
+                 Err *e);
 
 /* What PREFIX.json beside a set of shards says; zeros where there is none. */
 typedef struct ShardInfo {
@@ -58,8 +59,8 @@ typedef struct Loader Loader;
 /* Sequences are T tokens and their T targets (the tokens one later): sequence j of a shard starts at token
  * j*T. vocab_size bounds every token read (an id beyond it is an error that names shard and position).
  * `shuffle` false reads sequences in file order: sequence q of the stream is q mod (all full sequences). */
-Loader *loader_open(const Source *sources, int n_sources, int T, bool shuffle, uint64_t seed, int32_t vocab_size,
-                    Err *e);
+Loader *loader_open(const Source *sources, int n_sources, int T, bool shuffle, uint64_t seed,
+                    int32_t vocab_size, Err *e);
 void loader_close(Loader *l);
 uint64_t loader_sequences(const Loader *l); /* full sequences in one epoch of all sources */
 uint64_t loader_tokens(const Loader *l);

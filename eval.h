@@ -7,12 +7,14 @@
 #include "tokenizer.h"
 
 typedef struct EvalLoss {
-    double loss, perplexity, bits_per_byte; /* loss in nats per token; bits_per_byte NAN without a tokenizer */
-    uint64_t tokens, bytes;                 /* targets scored, and their bytes */
-    double floor;                           /* nats per token from the shards' info, NAN if unknown */
+    double loss, perplexity,
+        bits_per_byte;      /* loss in nats per token; bits_per_byte NAN without a tokenizer */
+    uint64_t tokens, bytes; /* targets scored, and their bytes */
+    double floor;           /* nats per token from the shards' info, NAN if unknown */
 } EvalLoss;
 /* Loss over consecutive windows at 0, T, 2T, ... of each shard; the last partial one is dropped. */
-bool eval_loss(Gpt *m, const Tokenizer *t, const char *shards, int T, uint64_t max_tokens, EvalLoss *r, Err *e);
+bool eval_loss(Gpt *m, const Tokenizer *t, const char *shards, int T, uint64_t max_tokens, EvalLoss *r,
+               Err *e);
 
 typedef struct EvalTask {
     const char *kind; /* "multiple_choice" or "cloze" */

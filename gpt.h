@@ -14,17 +14,17 @@ typedef enum { INIT_ZERO, INIT_ONE, INIT_NORMAL } Init;
 typedef enum { SPLIT_NONE, SPLIT_COLUMNS, SPLIT_ROWS, SPLIT_VOCAB } Split; /* under tensor parallelism */
 
 typedef struct Param {
-    char name[64];       /* Hugging Face's name, without "transformer.": "h.3.attn.c_attn.weight" */
-    int rank;            /* 1 or 2 */
-    int64_t shape[2];    /* as in files */
-    int64_t count;       /* product of shape */
-    int64_t padded;      /* elements in memory: the vocabulary's rows padded to a multiple of 128, zeros */
+    char name[64];    /* Hugging Face's name, without "transformer.": "h.3.attn.c_attn.weight" */
+    int rank;         /* 1 or 2 */
+    int64_t shape[2]; /* as in files */
+    int64_t count;    /* product of shape */
+    int64_t padded;   /* elements in memory: the vocabulary's rows padded to a multiple of 128, zeros */
     Init init;
-    float std;           /* of INIT_NORMAL */
-    bool decay;          /* weight decay: matrices only (and the embeddings) */
+    float std;  /* of INIT_NORMAL */
+    bool decay; /* weight decay: matrices only (and the embeddings) */
     Split split;
-    int layer;           /* -1: before the layers, n_layer: after them */
-    int64_t at;          /* first element within Gpt.w, Gpt.dw, and the optimizer's moments; multiple of 16 */
+    int layer;  /* -1: before the layers, n_layer: after them */
+    int64_t at; /* first element within Gpt.w, Gpt.dw, and the optimizer's moments; multiple of 16 */
 } Param;
 
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } Recompute;
@@ -32,9 +32,9 @@ typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } Recompute;
 typedef struct GptOptions {
     const Ops *ops;
     Grid grid;
-    Dtype compute;     /* of linear operands and activations; the residual stream is fp32 */
-    bool train;        /* gradients and activations for backward */
-    int B, T;          /* largest micro batch; for serving: B * T rows at most in one gpt_decode call */
+    Dtype compute; /* of linear operands and activations; the residual stream is fp32 */
+    bool train;    /* gradients and activations for backward */
+    int B, T;      /* largest micro batch; for serving: B * T rows at most in one gpt_decode call */
     Recompute recompute;
 } GptOptions;
 

@@ -19,7 +19,10 @@ typedef struct Command Command;
 typedef struct Args {
     const Command *cmd;
     int n;
-    struct { const Flag *flag; const char *value; } given[4096];
+    struct {
+        const Flag *flag;
+        const char *value;
+    } given[4096];
 } Args;
 
 struct Command {
@@ -30,8 +33,7 @@ struct Command {
 };
 
 /* The last value given for a flag, or `otherwise`. */
-__attribute__((unused)) static const char *arg(const Args *a, const char *name, const char *otherwise)
-{
+__attribute__((unused)) static const char *arg(const Args *a, const char *name, const char *otherwise) {
     for (int i = a->n - 1; i >= 0; i--)
         if (!strcmp(a->given[i].flag->name, name)) return a->given[i].value;
     return otherwise;
@@ -39,8 +41,7 @@ __attribute__((unused)) static const char *arg(const Args *a, const char *name, 
 
 /* ---- the commands ---------------------------------------------------------------------------------------- */
 
-static bool cmd_version(const Args *a, Err *e)
-{
+static bool cmd_version(const Args *a, Err *e) {
     (void)a, (void)e;
     puts("gpt 0.1");
     return true;
@@ -51,14 +52,12 @@ static const Command commands[] = {
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
-static void help(FILE *f)
-{
+static void help(FILE *f) {
     fputs("usage: gpt COMMAND [--flag value ...]     gpt COMMAND --help\n\n", f);
     for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-20s %s\n", commands[i].name, commands[i].help);
 }
 
-static void help_command(const Command *c)
-{
+static void help_command(const Command *c) {
     printf("gpt %s: %s\n\n", c->name, c->help);
     for (const Flag *f = c->flags; f->name; f++) {
         char left[64];
@@ -68,8 +67,7 @@ static void help_command(const Command *c)
 }
 
 /* The command that argv names, and how many words its name took. */
-static const Command *find_command(int argc, char **argv, int *words)
-{
+static const Command *find_command(int argc, char **argv, int *words) {
     for (int i = 0; i < N_COMMANDS; i++) {
         char two[64] = "";
         if (argc > 2) snprintf(two, sizeof two, "%s %s", argv[1], argv[2]);
@@ -79,25 +77,27 @@ static const Command *find_command(int argc, char **argv, int *words)
     return NULL;
 }
 
-static bool parse(Args *a, int argc, char **argv, Err *e)
-{
+static bool parse(Args *a, int argc, char **argv, Err *e) {
     const Flag *open = NULL; /* a flag that still takes words */
     for (int i = 0; i < argc; i++) {
         const char *w = argv[i], *value = "";
         if (strncmp(w, "--", 2) == 0 && w[2]) {
             const Flag *f = a->cmd->flags;
             while (f->name && strcmp(f->name, w)) f++;
-            if (!f->name) return err_usage(e, "gpt %s: unknown flag %s; see gpt %s --help", a->cmd->name, w, a->cmd->name);
+            if (!f->name)
+                return err_usage(e, "gpt %s: unknown flag %s; see gpt %s --help", a->cmd->name, w,
+                                 a->cmd->name);
             open = f->many ? f : NULL;
-            if (f->arg && ++i == argc) return err_usage(e, "gpt %s: %s needs a value: %s", a->cmd->name, w, f->arg);
+            if (f->arg && ++i == argc)
+                return err_usage(e, "gpt %s: %s needs a value: %s", a->cmd->name, w, f->arg);
             if (f->arg) value = argv[i];
             a->given[a->n].flag = f;
         } else if (open) {
             a->given[a->n].flag = open;
             value = w;
         } else {
-            return err_usage(e, "gpt %s: do not know what to do with \"%s\"; see gpt %s --help", a->cmd->name, w,
-                             a->cmd->name);
+            return err_usage(e, "gpt %s: do not know what to do with \"%s\"; see gpt %s --help", a->cmd->name,
+                             w, a->cmd->name);
         }
         a->given[a->n++].value = value;
         if (a->n == (int)(sizeof a->given / sizeof *a->given)) return err_usage(e, "gpt: too many words");
@@ -105,12 +105,12 @@ static bool parse(Args *a, int argc, char **argv, Err *e)
     return true;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static Args a;
     Err e = {0};
     int words = 0;
-    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) return help(argc < 2 ? stderr : stdout), argc < 2 ? EXIT_USAGE : 0;
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
+        return help(argc < 2 ? stderr : stdout), argc < 2 ? EXIT_USAGE : 0;
     a.cmd = find_command(argc, argv, &words);
     if (!a.cmd) {
         fprintf(stderr, "gpt: no command \"%s\"; `gpt help` lists them\n", argv[1]);

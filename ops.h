@@ -13,18 +13,21 @@
 #include "util.h"
 
 typedef enum { DT_F32, DT_BF16 } Dtype;
-static inline size_t dtype_size(Dtype d) { return d == DT_F32 ? 4 : 2; }
+static inline size_t dtype_size(Dtype d) {
+    return d == DT_F32 ? 4 : 2;
+}
 
 /* A borrowed pointer with its dtype; p == NULL: absent. The shape is said beside each use. */
 typedef struct Tensor {
     void *p;
     Dtype dtype;
 } Tensor;
-static inline Tensor tensor(void *p, Dtype d) { return (Tensor){p, d}; }
+static inline Tensor tensor(void *p, Dtype d) {
+    return (Tensor){p, d};
+}
 #define NO_TENSOR ((Tensor){0})
 /* The same tensor from element `at` on. */
-static inline Tensor tensor_at(Tensor t, int64_t at)
-{
+static inline Tensor tensor_at(Tensor t, int64_t at) {
     return (Tensor){t.p ? (char *)t.p + at * (int64_t)dtype_size(t.dtype) : NULL, t.dtype};
 }
 
@@ -65,8 +68,8 @@ typedef struct Attention {
 
 typedef struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
-    float grad_scale;  /* clipping: gradients are multiplied by it first */
-    uint64_t step;     /* from 1: bias correction is exact, 1 - beta^step, computed in double */
+    float grad_scale; /* clipping: gradients are multiplied by it first */
+    uint64_t step;    /* from 1: bias correction is exact, 1 - beta^step, computed in double */
 } AdamW;
 
 typedef struct Ops {
@@ -76,8 +79,9 @@ typedef struct Ops {
     bool (*start)(int threads, Err *e);
     /* One line: "AMD EPYC 9B14, 2 threads, AVX-512 bf16, oneDNN 2.6.3". */
     void (*describe)(char *buf, size_t n);
-    bool (*has)(Dtype compute);          /* is it faster than fp32 here? */
-    double (*peak_flops)(Dtype compute); /* multiply-adds x 2 per second of all threads, probed once (~20 ms) */
+    bool (*has)(Dtype compute); /* is it faster than fp32 here? */
+    double (*peak_flops)(
+        Dtype compute); /* multiply-adds x 2 per second of all threads, probed once (~20 ms) */
 
     void *(*alloc)(size_t bytes, const char *what, Err *e); /* zeroed, 64-byte aligned */
     void (*release)(void *p);
@@ -91,7 +95,8 @@ typedef struct Ops {
     void (*linear_free)(Linear *l);
     void (*linear_refresh)(Linear *l); /* the master has changed */
     /* y [n, out] = act(x [n, in] W + bias [out] or NULL); pre [n, out], if present, gets the value before act. */
-    void (*linear_forward)(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act, int64_t n);
+    void (*linear_forward)(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
+                           int64_t n);
     /* dx [n, in] (if present) = dy [n, out] W^T, times act'(pre) if `act`: pre [n, in] is then what the op that
      * made x kept. dw (+)= x^T dy. dbias [out] (if not NULL) (+)= sum of the rows of dy. */
     void (*linear_backward)(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
@@ -117,13 +122,13 @@ typedef struct Ops {
     /* Serving: a flat list of n tokens, token i at position pos[i] of cache slot slot[i] (B, T unused). First
      * stores the n keys and values at k, v [slots, NH, capacity, HS], then lets each token attend to positions
      * 0 .. pos[i] (or its window) of its slot. Tokens of one slot stand in a row with rising positions. */
-    void (*attention_cached)(Tensor out, Tensor qkv, Tensor k, Tensor v, int64_t capacity, const int32_t *slot,
-                             const int32_t *pos, int64_t n, const Attention *a);
+    void (*attention_cached)(Tensor out, Tensor qkv, Tensor k, Tensor v, int64_t capacity,
+                             const int32_t *slot, const int32_t *pos, int64_t n, const Attention *a);
 
     /* ---- embedding ---- */
     /* x [n, C] = dropout(wte[tokens] + wpe[pos]); pos NULL: row % T. */
-    void (*embed_forward)(Tensor x, const int32_t *tokens, const int32_t *pos, const float *wte, const float *wpe,
-                          int64_t n, int64_t T, int64_t C, Dropout drop);
+    void (*embed_forward)(Tensor x, const int32_t *tokens, const int32_t *pos, const float *wte,
+                          const float *wpe, int64_t n, int64_t T, int64_t C, Dropout drop);
     /* From dx + dh [n, C] (dh may be absent): dwte [Vp, C] always adds; dwpe [T.., C] per `accumulate`: rows
      * beyond T are left alone, so the caller zeroes it once. */
     void (*embed_backward)(float *dwte, float *dwpe, Tensor dx, Tensor dh, const int32_t *tokens, int64_t n,
@@ -133,8 +138,8 @@ typedef struct Ops {
     /* logits [n, Vp] fp32, of which columns V.. are ignored. loss [n] = -log softmax(logits)[target], in nats;
      * target -1: loss 0, no gradient. dlogits [n, Vp] (if present; may be logits when fp32) =
      * (softmax - onehot) * scale, zeros beyond V. best [n] (if not NULL) = argmax, the lowest on ties. */
-    void (*classifier)(Tensor dlogits, float *loss, int32_t *best, const float *logits, const int32_t *targets,
-                       float scale, int64_t n, int64_t V, int64_t Vp);
+    void (*classifier)(Tensor dlogits, float *loss, int32_t *best, const float *logits,
+                       const int32_t *targets, float scale, int64_t n, int64_t V, int64_t Vp);
 
     /* ---- optimizer ---- */
     double (*sum_squares)(const float *g, int64_t n); /* to the host; fixed order, double */

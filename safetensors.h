@@ -44,7 +44,7 @@ typedef struct StWriter StWriter;
 StWriter *st_writer(void);
 void st_writer_meta(StWriter *w, const char *key, const char *value);
 void st_writer_add(StWriter *w, const char *name, StDtype dtype, int rank, const uint64_t *shape);
-bool st_writer_begin(StWriter *w, const char *path, Err *e); /* writes the header */
+bool st_writer_begin(StWriter *w, const char *path, Err *e);  /* writes the header */
 void st_writer_put(StWriter *w, const void *bytes, size_t n); /* data of the tensors in declared order */
 bool st_writer_commit(StWriter *w, uint32_t *file_crc, uint64_t *file_bytes, Err *e); /* frees w */
 void st_writer_abandon(StWriter *w);

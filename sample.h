@@ -6,9 +6,9 @@
 #include "tokenizer.h"
 
 typedef struct SampleParams {
-    double temperature;   /* 0: greedy */
-    int top_k;            /* 0: all */
-    double top_p, min_p;  /* 1 and 0: off */
+    double temperature;        /* 0: greedy */
+    int top_k;                 /* 0: all */
+    double top_p, min_p;       /* 1 and 0: off */
     double repetition_penalty; /* 1: off; over prompt and output (Keskar et al. 2019) */
     uint64_t seed;
     int max_tokens;

@@ -35,6 +35,6 @@ bool tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t n, Str *out
 
 /* Learn merges from files (.txt, .jsonl with `key`, either gzip'd). `vocab_size` counts the 256 bytes and the
  * end-of-text token. The result does not depend on the number of threads. */
-Tokenizer *tokenizer_train(const char *const *files, int n_files, const char *key, int32_t vocab_size, int threads,
-                           Err *e);
+Tokenizer *tokenizer_train(const char *const *files, int n_files, const char *key, int32_t vocab_size,
+                           int threads, Err *e);
 #endif

@@ -17,8 +17,7 @@
 
 /* ---- errors ---------------------------------------------------------------------------------------------- */
 
-static bool err_vset(Err *e, int code, const char *fmt, va_list ap)
-{
+static bool err_vset(Err *e, int code, const char *fmt, va_list ap) {
     if (e->code) return false;
     e->code = code;
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
@@ -27,8 +26,7 @@ static bool err_vset(Err *e, int code, const char *fmt, va_list ap)
     return false;
 }
 
-bool err_set(Err *e, const char *fmt, ...)
-{
+bool err_set(Err *e, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     err_vset(e, EXIT_FAULT, fmt, ap);
@@ -36,8 +34,7 @@ bool err_set(Err *e, const char *fmt, ...)
     return false;
 }
 
-bool err_usage(Err *e, const char *fmt, ...)
-{
+bool err_usage(Err *e, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     err_vset(e, EXIT_USAGE, fmt, ap);
@@ -45,8 +42,7 @@ bool err_usage(Err *e, const char *fmt, ...)
     return false;
 }
 
-void check_failed(const char *file, int line, const char *cond, const char *fmt, ...)
-{
+void check_failed(const char *file, int line, const char *cond, const char *fmt, ...) {
     va_list ap;
     fprintf(stderr, "gpt: internal error at %s:%d: %s", file, line, cond);
     if (*fmt) {
@@ -61,14 +57,12 @@ void check_failed(const char *file, int line, const char *cond, const char *fmt,
 
 static bool progress_open_line; /* a progress line stands unfinished on the terminal */
 
-static void progress_clear(void)
-{
+static void progress_clear(void) {
     if (progress_open_line) fputs("\r\033[K", stderr);
     progress_open_line = false;
 }
 
-void note(const char *fmt, ...)
-{
+void note(const char *fmt, ...) {
     va_list ap;
     progress_clear();
     fputs("gpt: ", stderr);
@@ -80,26 +74,36 @@ void note(const char *fmt, ...)
 
 /* ---- sizes and memory ------------------------------------------------------------------------------------ */
 
-bool size_mul(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
-bool size_add(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
+bool size_mul(size_t a, size_t b, size_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+bool size_add(size_t a, size_t b, size_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
 
-static void *checked(void *p, size_t n)
-{
+static void *checked(void *p, size_t n) {
     if (p) return p;
     fprintf(stderr, "gpt: out of memory: %zu bytes were asked for\n", n);
     exit(EXIT_FAULT);
 }
 
-void *xmalloc(size_t n) { return checked(malloc(n ? n : 1), n); }
+void *xmalloc(size_t n) {
+    return checked(malloc(n ? n : 1), n);
+}
 
-void *xcalloc(size_t n, size_t size) { return checked(calloc(n ? n : 1, size ? size : 1), n * size); }
+void *xcalloc(size_t n, size_t size) {
+    return checked(calloc(n ? n : 1, size ? size : 1), n * size);
+}
 
-void *xrealloc(void *p, size_t n) { return checked(realloc(p, n ? n : 1), n); }
+void *xrealloc(void *p, size_t n) {
+    return checked(realloc(p, n ? n : 1), n);
+}
 
-char *xstrdup(const char *s) { return strcpy(xmalloc(strlen(s) + 1), s); }
+char *xstrdup(const char *s) {
+    return strcpy(xmalloc(strlen(s) + 1), s);
+}
 
-bool arena_init(Arena *a, size_t bytes, const char *what, Err *e)
-{
+bool arena_init(Arena *a, size_t bytes, const char *what, Err *e) {
     const size_t huge = (size_t)2 << 20;
     *a = (Arena){0};
     if (!size_add(bytes, huge - 1, &a->size)) return err_set(e, "%s: size overflows", what);
@@ -109,16 +113,16 @@ bool arena_init(Arena *a, size_t bytes, const char *what, Err *e)
     if (a->base == MAP_FAILED) {
         char b[24];
         a->base = NULL;
-        return err_set(e, "%s needs %s of memory, which this machine does not have; try a smaller "
-                          "train.micro_batch_size or train.recompute=block",
+        return err_set(e,
+                       "%s needs %s of memory, which this machine does not have; try a smaller "
+                       "train.micro_batch_size or train.recompute=block",
                        what, human_bytes((double)a->size, b));
     }
     madvise(a->base, a->size, MADV_HUGEPAGE); /* advice only: first touch is four times faster with it */
     return true;
 }
 
-void *arena_take(Arena *a, size_t bytes)
-{
+void *arena_take(Arena *a, size_t bytes) {
     size_t n = (bytes + 63) & ~(size_t)63;
     CHECK(n >= bytes && n <= a->size - a->used, "arena: %zu of %zu bytes used, %zu more asked for", a->used,
           a->size, bytes);
@@ -127,14 +131,12 @@ void *arena_take(Arena *a, size_t bytes)
     return p;
 }
 
-void arena_free(Arena *a)
-{
+void arena_free(Arena *a) {
     if (a->base) munmap(a->base, a->size);
     *a = (Arena){0};
 }
 
-static void str_reserve(Str *s, size_t more)
-{
+static void str_reserve(Str *s, size_t more) {
     size_t need;
     CHECK(size_add(s->n, more, &need) && size_add(need, 1, &need));
     if (need <= s->cap) return;
@@ -142,18 +144,18 @@ static void str_reserve(Str *s, size_t more)
     s->p = xrealloc(s->p, s->cap);
 }
 
-void str_put(Str *s, const void *bytes, size_t n)
-{
+void str_put(Str *s, const void *bytes, size_t n) {
     str_reserve(s, n);
     if (n) memcpy(s->p + s->n, bytes, n);
     s->n += n;
     s->p[s->n] = 0;
 }
 
-void str_puts(Str *s, const char *text) { str_put(s, text, strlen(text)); }
+void str_puts(Str *s, const char *text) {
+    str_put(s, text, strlen(text));
+}
 
-void str_printf(Str *s, const char *fmt, ...)
-{
+void str_printf(Str *s, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
@@ -166,36 +168,31 @@ void str_printf(Str *s, const char *fmt, ...)
     s->n += (size_t)n;
 }
 
-void str_free(Str *s)
-{
+void str_free(Str *s) {
     free(s->p);
     *s = (Str){0};
 }
 
 /* ---- files ----------------------------------------------------------------------------------------------- */
 
-bool path_is_dir(const char *path)
-{
+bool path_is_dir(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-bool path_exists(const char *path)
-{
+bool path_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0;
 }
 
-char *path_join(const char *dir, const char *name)
-{
+char *path_join(const char *dir, const char *name) {
     size_t n = strlen(dir);
     Str s = {0};
     str_printf(&s, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
     return s.p;
 }
 
-bool dir_make(const char *path, Err *e)
-{
+bool dir_make(const char *path, Err *e) {
     char *p = xstrdup(path);
     bool ok = true;
     for (char *c = p + 1; ok; c++) {
@@ -211,8 +208,7 @@ bool dir_make(const char *path, Err *e)
     return ok;
 }
 
-bool dir_remove(const char *path, Err *e)
-{
+bool dir_remove(const char *path, Err *e) {
     struct stat st;
     if (lstat(path, &st) != 0) return errno == ENOENT || err_set(e, "%s: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode)) {
@@ -232,10 +228,11 @@ bool dir_remove(const char *path, Err *e)
     return true;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
-bool dir_list(const char *path, char ***names, int *n, Err *e)
-{
+bool dir_list(const char *path, char ***names, int *n, Err *e) {
     *names = NULL;
     *n = 0;
     DIR *d = opendir(path);
@@ -251,8 +248,7 @@ bool dir_list(const char *path, char ***names, int *n, Err *e)
     return true;
 }
 
-bool glob_list(const char *pattern, char ***names, int *n, Err *e)
-{
+bool glob_list(const char *pattern, char ***names, int *n, Err *e) {
     glob_t g;
     *names = NULL;
     *n = 0;
@@ -266,14 +262,12 @@ bool glob_list(const char *pattern, char ***names, int *n, Err *e)
     return err_set(e, "%s: %s", pattern, rc == GLOB_NOMATCH ? "no such file" : "cannot list these files");
 }
 
-void names_free(char **names, int n)
-{
+void names_free(char **names, int n) {
     for (int i = 0; i < n; i++) free(names[i]);
     free(names);
 }
 
-bool disk_free(const char *path, uint64_t *bytes, Err *e)
-{
+bool disk_free(const char *path, uint64_t *bytes, Err *e) {
     struct statvfs v;
     if (statvfs(path, &v) != 0) return err_set(e, "%s: cannot ask for free space: %s", path, strerror(errno));
     *bytes = (uint64_t)v.f_bavail * v.f_frsize;
@@ -281,8 +275,7 @@ bool disk_free(const char *path, uint64_t *bytes, Err *e)
 }
 
 /* Open a regular file (or stdin's like) for reading; a folder gets its own message. */
-static int open_for_reading(const char *path, Err *e)
-{
+static int open_for_reading(const char *path, Err *e) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0) {
@@ -296,8 +289,7 @@ static int open_for_reading(const char *path, Err *e)
     return -1;
 }
 
-bool file_read(const char *path, size_t max, char **data, size_t *n, Err *e)
-{
+bool file_read(const char *path, size_t max, char **data, size_t *n, Err *e) {
     *data = NULL;
     *n = 0;
     int fd = open_for_reading(path, e);
@@ -309,7 +301,8 @@ bool file_read(const char *path, size_t max, char **data, size_t *n, Err *e)
     bool ok = got >= 0 || err_set(e, "%s: cannot read: %s", path, strerror(errno));
     close(fd);
     free(block);
-    if (ok && s.n > max) ok = err_set(e, "%s: larger than the %zu bytes allowed for this kind of file", path, max);
+    if (ok && s.n > max)
+        ok = err_set(e, "%s: larger than the %zu bytes allowed for this kind of file", path, max);
     if (!ok) {
         str_free(&s);
         return false;
@@ -320,35 +313,37 @@ bool file_read(const char *path, size_t max, char **data, size_t *n, Err *e)
     return true;
 }
 
-bool map_open(Map *m, const char *path, Err *e)
-{
+bool map_open(Map *m, const char *path, Err *e) {
     struct stat st;
     *m = (Map){0};
     int fd = open_for_reading(path, e);
     if (fd < 0) return false;
     bool ok = true;
-    if (fstat(fd, &st) != 0) ok = err_set(e, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode)) ok = err_set(e, "%s: not a regular file", path);
-    else if (st.st_size == 0) ok = err_set(e, "%s: is empty", path);
+    if (fstat(fd, &st) != 0)
+        ok = err_set(e, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        ok = err_set(e, "%s: not a regular file", path);
+    else if (st.st_size == 0)
+        ok = err_set(e, "%s: is empty", path);
     if (ok) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) ok = err_set(e, "%s: cannot map: %s", path, strerror(errno));
-        else *m = (Map){p, (size_t)st.st_size};
+        if (p == MAP_FAILED)
+            ok = err_set(e, "%s: cannot map: %s", path, strerror(errno));
+        else
+            *m = (Map){p, (size_t)st.st_size};
     }
     close(fd);
     return ok;
 }
 
-void map_close(Map *m)
-{
+void map_close(Map *m) {
     if (m->p) munmap((void *)m->p, m->n);
     *m = (Map){0};
 }
 
 enum { OUT_BUFFER = 1 << 18 };
 
-bool file_create(OutFile *f, const char *path, Err *e)
-{
+bool file_create(OutFile *f, const char *path, Err *e) {
     Str tmp = {0};
     str_printf(&tmp, "%s.tmp", path);
     *f = (OutFile){.fd = open(tmp.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), .tmp = tmp.p};
@@ -363,8 +358,7 @@ bool file_create(OutFile *f, const char *path, Err *e)
     return true;
 }
 
-static void write_all(OutFile *f, const char *p, size_t n, int64_t at)
-{
+static void write_all(OutFile *f, const char *p, size_t n, int64_t at) {
     while (n && !f->err.code) {
         ssize_t k = at < 0 ? write(f->fd, p, n) : pwrite(f->fd, p, n, at);
         if (k < 0 && errno == EINTR) continue;
@@ -378,14 +372,12 @@ static void write_all(OutFile *f, const char *p, size_t n, int64_t at)
     }
 }
 
-static void file_flush(OutFile *f)
-{
+static void file_flush(OutFile *f) {
     write_all(f, f->buf, f->buffered, -1);
     f->buffered = 0;
 }
 
-void file_put(OutFile *f, const void *bytes, size_t n)
-{
+void file_put(OutFile *f, const void *bytes, size_t n) {
     f->crc = crc32_of(f->crc, bytes, n);
     f->n += n;
     if (f->buffered + n > OUT_BUFFER) file_flush(f);
@@ -397,8 +389,7 @@ void file_put(OutFile *f, const void *bytes, size_t n)
     }
 }
 
-void file_printf(OutFile *f, const char *fmt, ...)
-{
+void file_printf(OutFile *f, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
@@ -412,16 +403,14 @@ void file_printf(OutFile *f, const char *fmt, ...)
     free(text);
 }
 
-void file_patch(OutFile *f, uint64_t offset, const void *bytes, size_t n)
-{
+void file_patch(OutFile *f, uint64_t offset, const void *bytes, size_t n) {
     CHECK(offset + n <= f->n, "only bytes already written can be patched");
     file_flush(f);
     write_all(f, bytes, n, (int64_t)offset);
 }
 
 /* Make a rename durable: the folder's entry must reach the disk too. */
-static bool sync_dir_of(const char *path, Err *e)
-{
+static bool sync_dir_of(const char *path, Err *e) {
     const char *slash = strrchr(path, '/');
     char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : xstrdup(".");
     int fd = open(checked(dir, 1), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -432,16 +421,14 @@ static bool sync_dir_of(const char *path, Err *e)
     return ok;
 }
 
-static void file_release(OutFile *f)
-{
+static void file_release(OutFile *f) {
     free(f->path);
     free(f->tmp);
     free(f->buf);
     *f = (OutFile){.fd = -1};
 }
 
-bool file_commit(OutFile *f, Err *e)
-{
+bool file_commit(OutFile *f, Err *e) {
     file_flush(f);
     if (!f->err.code && fsync(f->fd) != 0 && errno != EINVAL && errno != EROFS)
         err_set(&f->err, "%s: cannot sync: %s", f->path, strerror(errno));
@@ -449,37 +436,35 @@ bool file_commit(OutFile *f, Err *e)
     if (!f->err.code && rename(f->tmp, f->path) != 0)
         err_set(&f->err, "%s: cannot rename the finished file to this: %s", f->path, strerror(errno));
     bool ok = !f->err.code;
-    if (ok) ok = sync_dir_of(f->path, e);
-    else unlink(f->tmp), err_set(e, "%s", f->err.msg);
+    if (ok)
+        ok = sync_dir_of(f->path, e);
+    else
+        unlink(f->tmp), err_set(e, "%s", f->err.msg);
     file_release(f);
     return ok;
 }
 
-void file_abandon(OutFile *f)
-{
+void file_abandon(OutFile *f) {
     if (!f->tmp) return;
     close(f->fd);
     unlink(f->tmp);
     file_release(f);
 }
 
-bool file_write(const char *path, const void *bytes, size_t n, Err *e)
-{
+bool file_write(const char *path, const void *bytes, size_t n, Err *e) {
     OutFile f;
     if (!file_create(&f, path, e)) return false;
     file_put(&f, bytes, n);
     return file_commit(&f, e);
 }
 
-uint32_t crc32_of(uint32_t crc, const void *bytes, size_t n)
-{
+uint32_t crc32_of(uint32_t crc, const void *bytes, size_t n) {
     return (uint32_t)crc32_z(crc, bytes, n);
 }
 
 /* ---- text ------------------------------------------------------------------------------------------------ */
 
-bool text_open(Text *t, const char *path, Err *e)
-{
+bool text_open(Text *t, const char *path, Err *e) {
     *t = (Text){.path = path};
     int fd = strcmp(path, "-") ? open_for_reading(path, e) : dup(0);
     if (fd < 0) return err_set(e, "%s: cannot open: %s", path, strerror(errno));
@@ -492,20 +477,19 @@ bool text_open(Text *t, const char *path, Err *e)
     return true;
 }
 
-bool text_block(Text *t, char *dst, size_t cap, size_t *n, Err *e)
-{
+bool text_block(Text *t, char *dst, size_t cap, size_t *n, Err *e) {
     int got = gzread(t->gz, dst, (unsigned)(cap < (1u << 30) ? cap : 1u << 30));
     *n = got > 0 ? (size_t)got : 0;
     if (got > 0) return true;
     int code;
     const char *why = gzerror(t->gz, &code);
     if (code == Z_OK || code == Z_STREAM_END) return true;
-    if (code == Z_BUF_ERROR) return err_set(e, "%s: the gzip data ends too early; the file is truncated", t->path);
+    if (code == Z_BUF_ERROR)
+        return err_set(e, "%s: the gzip data ends too early; the file is truncated", t->path);
     return err_set(e, "%s: cannot read: %s", t->path, code == Z_ERRNO ? strerror(errno) : why);
 }
 
-bool text_line(Text *t, char **line, size_t *n, Err *e)
-{
+bool text_line(Text *t, char **line, size_t *n, Err *e) {
     *line = NULL;
     *n = 0;
     size_t scanned = t->lo;
@@ -531,8 +515,7 @@ bool text_line(Text *t, char **line, size_t *n, Err *e)
     }
 }
 
-bool text_all(const char *path, char **data, size_t *n, Err *e)
-{
+bool text_all(const char *path, char **data, size_t *n, Err *e) {
     Text t;
     Str s = {0};
     *data = NULL;
@@ -556,8 +539,7 @@ bool text_all(const char *path, char **data, size_t *n, Err *e)
     return true;
 }
 
-void text_close(Text *t)
-{
+void text_close(Text *t) {
     if (t->gz) gzclose(t->gz);
     free(t->buf);
     *t = (Text){0};
@@ -565,10 +547,12 @@ void text_close(Text *t)
 
 /* Bytes of the UTF-8 character that starts at s (n bytes left): 0 if none can; -k if it is cut after k bytes.
  * Unicode 15, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static int utf8_length(const unsigned char *s, size_t n)
-{
+static int utf8_length(const unsigned char *s, size_t n) {
     if (s[0] < 0x80) return 1;
-    int len = s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : 0;
+    int len = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+              : (s[0] & 0xf0) == 0xe0        ? 3
+              : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                             : 0;
     if (!len) return 0;
     for (int i = 1; i < len; i++) {
         if ((size_t)i == n) return -i;
@@ -584,8 +568,7 @@ static int utf8_length(const unsigned char *s, size_t n)
     return len;
 }
 
-bool utf8_valid(const char *s, size_t n)
-{
+bool utf8_valid(const char *s, size_t n) {
     for (size_t i = 0; i < n;) {
         int k = utf8_length((const unsigned char *)s + i, n - i);
         if (k <= 0) return false;
@@ -594,8 +577,7 @@ bool utf8_valid(const char *s, size_t n)
     return true;
 }
 
-size_t utf8_whole(const char *s, size_t n)
-{
+size_t utf8_whole(const char *s, size_t n) {
     for (size_t back = 1; back <= 3 && back <= n; back++) {
         if (((unsigned char)s[n - back] & 0xc0) == 0x80) continue;
         return utf8_length((const unsigned char *)s + n - back, back) < 0 ? n - back : n;
@@ -605,8 +587,7 @@ size_t utf8_whole(const char *s, size_t n)
 
 /* ---- random numbers -------------------------------------------------------------------------------------- */
 
-void philox4x32(uint64_t key, uint64_t hi, uint64_t lo, uint32_t out[4])
-{
+void philox4x32(uint64_t key, uint64_t hi, uint64_t lo, uint32_t out[4]) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     uint32_t c0 = (uint32_t)lo, c1 = (uint32_t)(lo >> 32), c2 = (uint32_t)hi, c3 = (uint32_t)(hi >> 32);
     for (int round = 0; round < 10; round++) {
@@ -622,27 +603,23 @@ void philox4x32(uint64_t key, uint64_t hi, uint64_t lo, uint32_t out[4])
 }
 
 /* The counter's high half is (purpose, step), its low half the index: 24 bits of purpose, 40 of step. */
-static void rand_block(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index, uint32_t out[4])
-{
+static void rand_block(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index, uint32_t out[4]) {
     philox4x32(seed, (uint64_t)purpose << 40 | (step & 0xffffffffffu), index, out);
 }
 
-uint32_t rand_u32(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index)
-{
+uint32_t rand_u32(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index) {
     uint32_t r[4];
     rand_block(seed, purpose, step, index, r);
     return r[0];
 }
 
-double rand_uniform(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index)
-{
+double rand_uniform(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index) {
     uint32_t r[4];
     rand_block(seed, purpose, step, index, r);
     return (double)(((uint64_t)r[0] << 21) ^ (r[1] >> 11)) * 0x1p-53;
 }
 
-uint64_t rand_below(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index, uint64_t n)
-{
+uint64_t rand_below(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index, uint64_t n) {
     uint32_t r[4];
     CHECK(n > 0);
     rand_block(seed, purpose, step, index, r);
@@ -652,15 +629,13 @@ uint64_t rand_below(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t ind
 
 /* ---- time and progress ----------------------------------------------------------------------------------- */
 
-double now_seconds(void)
-{
+double now_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-const char *human_bytes(double bytes, char buf[24])
-{
+const char *human_bytes(double bytes, char buf[24]) {
     static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int u = 0;
     while (bytes >= 1024 && u < 5) bytes /= 1024, u++;
@@ -668,8 +643,7 @@ const char *human_bytes(double bytes, char buf[24])
     return buf;
 }
 
-const char *human_count(double n, char buf[24])
-{
+const char *human_count(double n, char buf[24]) {
     static const char *const unit[] = {"", "k", "M", "G", "T"};
     int u = 0;
     while (n >= 1000 && u < 4) n /= 1000, u++;
@@ -677,19 +651,22 @@ const char *human_count(double n, char buf[24])
     return buf;
 }
 
-const char *human_time(double seconds, char buf[24])
-{
+const char *human_time(double seconds, char buf[24]) {
     long s = seconds < 0 ? 0 : (long)(seconds + 0.5);
-    if (s < 60) snprintf(buf, 24, "%ld s", s);
-    else if (s < 3600) snprintf(buf, 24, "%ld:%02ld", s / 60, s % 60);
-    else snprintf(buf, 24, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    if (s < 60)
+        snprintf(buf, 24, "%ld s", s);
+    else if (s < 3600)
+        snprintf(buf, 24, "%ld:%02ld", s / 60, s % 60);
+    else
+        snprintf(buf, 24, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
     return buf;
 }
 
-bool progress_is_terminal(void) { return isatty(2) == 1; }
+bool progress_is_terminal(void) {
+    return isatty(2) == 1;
+}
 
-void progress_line(bool final, const char *fmt, ...)
-{
+void progress_line(bool final, const char *fmt, ...) {
     va_list ap;
     progress_clear();
     va_start(ap, fmt);

@@ -37,7 +37,7 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 bool size_mul(size_t a, size_t b, size_t *out); /* false on overflow */
 bool size_add(size_t a, size_t b, size_t *out);
 
-void *xmalloc(size_t n);          /* never NULL: ends the program with a message when memory is out */
+void *xmalloc(size_t n); /* never NULL: ends the program with a message when memory is out */
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t n);
 char *xstrdup(const char *s);
@@ -66,15 +66,16 @@ void str_free(Str *s);
 
 bool path_is_dir(const char *path);
 bool path_exists(const char *path);
-char *path_join(const char *dir, const char *name);      /* malloc'd */
-bool dir_make(const char *path, Err *e);                 /* mkdir -p */
-bool dir_remove(const char *path, Err *e);               /* rm -r; a missing folder is fine */
+char *path_join(const char *dir, const char *name);             /* malloc'd */
+bool dir_make(const char *path, Err *e);                        /* mkdir -p */
+bool dir_remove(const char *path, Err *e);                      /* rm -r; a missing folder is fine */
 bool dir_list(const char *path, char ***names, int *n, Err *e); /* sorted, without . and ..; names_free() */
 bool glob_list(const char *pattern, char ***names, int *n, Err *e); /* sorted; no match is an error */
 void names_free(char **names, int n);
 bool disk_free(const char *path, uint64_t *bytes, Err *e); /* free for this user on path's file system */
 
-bool file_read(const char *path, size_t max, char **data, size_t *n, Err *e); /* whole file; NUL after the end */
+bool file_read(const char *path, size_t max, char **data, size_t *n,
+               Err *e); /* whole file; NUL after the end */
 
 /* A read-only mapping of a whole file. An empty file is an error. */
 typedef struct Map {
@@ -116,7 +117,7 @@ typedef struct Text {
     bool eof;
 } Text;
 bool text_open(Text *t, const char *path, Err *e);
-bool text_line(Text *t, char **line, size_t *n, Err *e);  /* without its newline; *line NULL at the end */
+bool text_line(Text *t, char **line, size_t *n, Err *e); /* without its newline; *line NULL at the end */
 bool text_block(Text *t, char *dst, size_t cap, size_t *n, Err *e); /* next bytes; *n == 0 at the end */
 bool text_all(const char *path, char **data, size_t *n, Err *e);    /* the whole, malloc'd, NUL after it */
 void text_close(Text *t);
@@ -139,10 +140,10 @@ uint64_t rand_below(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t ind
 
 /* ---- time and progress ----------------------------------------------------------------------------------- */
 
-double now_seconds(void);                       /* monotonic */
-const char *human_bytes(double bytes, char buf[24]);     /* "1.23 GiB" */
-const char *human_count(double n, char buf[24]);         /* "124.4M" */
-const char *human_time(double seconds, char buf[24]);    /* "1:02:03" or "42 s" */
+double now_seconds(void);                             /* monotonic */
+const char *human_bytes(double bytes, char buf[24]);  /* "1.23 GiB" */
+const char *human_count(double n, char buf[24]);      /* "124.4M" */
+const char *human_time(double seconds, char buf[24]); /* "1:02:03" or "42 s" */
 
 /* A line that rewrites itself on a terminal and is a plain line in a log. `final` ends it with a newline. */
 void progress_line(bool final, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
