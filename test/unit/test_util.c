@@ -5,13 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-TEST(util_philox_known_answers)
-{
+TEST(util_philox_known_answers) {
     /* The three known-answer vectors of Random123's philox4x32-10 (Salmon et al. 2011). */
-    static const struct { uint64_t key, hi, lo; uint32_t out[4]; } kat[] = {
+    static const struct {
+        uint64_t key, hi, lo;
+        uint32_t out[4];
+    } kat[] = {
         {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {~0ull, ~0ull, ~0ull, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {0x299f31d0a4093822,
+         0x0370734413198a2e,
+         0x85a308d3243f6a88,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (size_t i = 0; i < sizeof kat / sizeof *kat; i++) {
         uint32_t r[4];
@@ -20,15 +25,13 @@ TEST(util_philox_known_answers)
     }
 }
 
-TEST(util_rand_below_is_even)
-{
+TEST(util_rand_below_is_even) {
     int count[7] = {0};
     for (uint64_t i = 0; i < 70000; i++) count[rand_below(1, RAND_TEST, 2, i, 7)]++;
     for (int i = 0; i < 7; i++) EXPECT(count[i] > 9600 && count[i] < 10400, "%d of 10000", count[i]);
 }
 
-TEST(util_files_are_atomic)
-{
+TEST(util_files_are_atomic) {
     Err e = {0};
     OutFile f;
     char *path = path_join(test_dir(), "a"), *data;
@@ -52,8 +55,7 @@ TEST(util_files_are_atomic)
     free(path);
 }
 
-TEST(util_text_lines)
-{
+TEST(util_text_lines) {
     Err e = {0};
     Text t;
     char *path = path_join(test_dir(), "lines"), *line;
@@ -77,13 +79,24 @@ TEST(util_text_lines)
     free(path);
 }
 
-TEST(util_utf8)
-{
-    static const struct { const char *s; bool valid; size_t whole; } cases[] = {
-        {"abc", true, 3},          {"\xc3\xa9", true, 2},     {"a\xc3", false, 1},
-        {"\xc0\x80", false, 2},    {"\xed\xa0\x80", false, 3}, {"a\xe2\x82", false, 1},
-        {"\xf0\x9f\x98\x80", true, 4}, {"\xf0\x9f\x98", false, 0}, {"\xf4\x90\x80\x80", false, 4},
-        {"\xff", false, 1},        {"a\x80", false, 2},       {"", true, 0},
+TEST(util_utf8) {
+    static const struct {
+        const char *s;
+        bool valid;
+        size_t whole;
+    } cases[] = {
+        {"abc", true, 3},
+        {"\xc3\xa9", true, 2},
+        {"a\xc3", false, 1},
+        {"\xc0\x80", false, 2},
+        {"\xed\xa0\x80", false, 3},
+        {"a\xe2\x82", false, 1},
+        {"\xf0\x9f\x98\x80", true, 4},
+        {"\xf0\x9f\x98", false, 0},
+        {"\xf4\x90\x80\x80", false, 4},
+        {"\xff", false, 1},
+        {"a\x80", false, 2},
+        {"", true, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         EXPECT(utf8_valid(cases[i].s, strlen(cases[i].s)) == cases[i].valid, "case %zu", i);
