@@ -5,8 +5,8 @@ cd "$(dirname "$0")/.." || exit 1
 floor() {
     case $1 in
     util) echo 0 ;;
-    ops | cpu | comm) echo 1 ;;
-    tokenizer | unicode | dataloader | curate | config | safetensors | demo) echo 2 ;;
+    docs | ops | cpu | comm) echo 1 ;;
+    tokenizer | unicode | dataloader | shard | curate | config | safetensors | demo) echo 2 ;;
     gpt) echo 3 ;;
     optim | checkpoint | sample) echo 4 ;;
     eval | plan | bench) echo 5 ;;
@@ -23,8 +23,9 @@ for f in *.c *.h; do
     for inc in $(sed -n 's/^#include "\(.*\)\.h".*/\1/p' "$f"); do
         b=$(floor "$inc")
         [ "$inc" = "$room" ] && continue
-        # cpu.c implements ops.h, and tokenizer.c owns its tables: the same floor, but downward in meaning.
-        case "$room:$inc" in cpu:ops | ops:cpu | tokenizer:unicode) continue ;; esac
+        # cpu.c implements ops.h, tokenizer.c owns its tables, and shard.c is the writing
+        # half of dataloader.h: the same floor, but downward in meaning.
+        case "$room:$inc" in cpu:ops | ops:cpu | tokenizer:unicode | shard:dataloader) continue ;; esac
         if [ "$b" = unknown ] || [ "$b" -ge "$a" ]; then
             echo "layers: $f (floor $a) includes $inc.h (floor $b)"
             bad=1
