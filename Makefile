@@ -15,7 +15,7 @@ BUILD  ?= build
 BIN    ?= gpt
 SAN    ?=
 
-ROOMS := util docs config tokenizer dataloader shard demo safetensors ops cpu comm gpt optim checkpoint sample eval bench train
+ROOMS := util docs config tokenizer dataloader shard demo safetensors ops cpu cpu_linear cpu_attention comm gpt optim checkpoint sample eval bench train
 ROOMS := $(patsubst %.c,%,$(wildcard $(addsuffix .c,$(ROOMS))))
 
 WARN   := -Wall -Wextra -Wshadow -Werror -Wno-format-zero-length

@@ -1,0 +1,127 @@
+/* cpu.h - floor 1, private to cpu*.c: what the CPU kernels share. Numbers in and out of tensors, the few
+ * elementary functions in forms that compilers vectorise, dropout masks, and scratch memory. */
+#ifndef GPT_CPU_H
+#define GPT_CPU_H
+
+#include "ops.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- bf16: the upper half of an fp32 --------------------------------------------------------------------- */
+
+static inline float bf16_to_f32(uint16_t b) {
+    uint32_t u = (uint32_t)b << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* Round to nearest, ties to even; a NaN stays one. */
+static inline uint16_t f32_to_bf16(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    uint32_t rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+    return (uint16_t)(f != f ? (u >> 16 | 0x40) : rounded);
+}
+
+static inline float tensor_get(Tensor t, int64_t i) {
+    return t.dtype == DT_F32 ? ((const float *)t.p)[i] : bf16_to_f32(((const uint16_t *)t.p)[i]);
+}
+
+static inline void tensor_set(Tensor t, int64_t i, float v) {
+    if (t.dtype == DT_F32)
+        ((float *)t.p)[i] = v;
+    else
+        ((uint16_t *)t.p)[i] = f32_to_bf16(v);
+}
+
+/* n numbers from element `at` on, to and from fp32. */
+static inline void row_load(float *dst, Tensor t, int64_t at, int64_t n) {
+    const uint16_t *b = (const uint16_t *)t.p + at;
+    if (t.dtype == DT_F32)
+        memcpy(dst, (const float *)t.p + at, (size_t)n * sizeof *dst);
+    else
+        for (int64_t i = 0; i < n; i++) dst[i] = bf16_to_f32(b[i]);
+}
+
+static inline void row_store(Tensor t, int64_t at, const float *src, int64_t n) {
+    uint16_t *b = (uint16_t *)t.p + at;
+    if (t.dtype == DT_F32)
+        memcpy((float *)t.p + at, src, (size_t)n * sizeof *src);
+    else
+        for (int64_t i = 0; i < n; i++) b[i] = f32_to_bf16(src[i]);
+}
+
+/* ---- elementary functions -------------------------------------------------------------------------------- */
+
+/* e^x to about 1e-7 relative: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial in r, and n added to the exponent.
+ * Below -87.3 it gives 1.2e-38 instead of less; NaN stays NaN. No branches, so loops over it become vectors. */
+static inline float exp_fast(float x) {
+    x = x < -87.3f ? -87.3f : x;
+    x = x > 88.3f ? 88.3f : x;
+    float shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer part lands in the low bits */
+    float n = shifted - 12582912.0f;
+    float r = x - n * 0.693145752f - n * 1.42860677e-6f;
+    float p = 1.0f / 5040;
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    int32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (int32_t)((uint32_t)bits << 23); /* n << 23: the constant's own bits fall off */
+    int32_t v;
+    memcpy(&v, &p, sizeof v);
+    v = (int32_t)((uint32_t)v + (uint32_t)bits);
+    memcpy(&p, &v, sizeof p);
+    return p;
+}
+
+/* GELU's tanh form: x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3). */
+static inline float gelu_sigmoid(float x) {
+    return 1.0f / (1.0f + exp_fast(-1.59576912f * x * (1.0f + 0.044715f * x * x)));
+}
+static inline float gelu(float x) {
+    return x * gelu_sigmoid(x);
+}
+static inline float gelu_grad(float x) {
+    float s = gelu_sigmoid(x);
+    return s + x * s * (1.0f - s) * 1.59576912f * (1.0f + 3.0f * 0.044715f * x * x);
+}
+
+/* ---- dropout --------------------------------------------------------------------------------------------- */
+
+/* Multiplies x[0 .. n) by the mask of elements i0, i0 + 1, ...: 0 or 1 / (1 - p). */
+void dropout_apply(float *x, const Dropout *d, uint64_t i0, int64_t n);
+
+/* ---- threads and memory ---------------------------------------------------------------------------------- */
+
+/* This thread's scratch, grown when it must (so in the first step only), kept until the program ends. Each call
+ * gives the same memory: one call an op. */
+void *cpu_scratch(size_t bytes);
+/* Column sums of n rows: out [C] (+)= sum over rows, in an order that does not depend on the threads. */
+void sum_rows(float *out, Tensor x, int64_t n, int64_t C, bool accumulate);
+
+/* ---- the parts of the table that stand in files of their own --------------------------------------------- */
+
+size_t cpu_linear_bytes(const LinearSpec *s);
+Linear *cpu_linear_create(const LinearSpec *s, Err *e);
+void cpu_linear_free(Linear *l);
+void cpu_linear_refresh(Linear *l);
+void cpu_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
+                        int64_t n);
+void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
+                         bool accumulate, int64_t n);
+const char *cpu_linear_library(void); /* "oneDNN 2.6.3", or what stands in for it */
+
+void cpu_attention_forward(Tensor out, float *lse, Tensor qkv, const Attention *a);
+void cpu_attention_backward(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, const float *lse,
+                            const Attention *a);
+void cpu_attention_cached(Tensor out, Tensor qkv, Tensor k, Tensor v, int64_t capacity, const int32_t *slot,
+                          const int32_t *pos, int64_t n, const Attention *a);
+
+#endif
