@@ -1,12 +1,12 @@
 # gpt: `make` builds what this machine can build and says what it found.
 #
-#   make            the program            make check    seconds: unit tests and layers
-#   make test       minutes: everything    make asan / ubsan / tsan / valgrind    the same under a sanitizer
-#   make test-compat  against PyTorch, transformers, tokenizers, tiktoken (needs Python; see test/golden/)
+#   make              the program               make check    seconds: unit tests, layers
+#   make test         minutes: everything       make asan / ubsan / tsan / valgrind    under a checker
+#   make fuzz         each target for FUZZ_SECONDS=60           make cross    for aarch64, tested under qemu
+#   make test-compat PYTHON=python3   against PyTorch, transformers, tokenizers, tiktoken, safetensors
 #
-# Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   ONEDNN=0   BUILD=folder   SAN=address,undefined
+# Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   ONEDNN=0   BUILD=folder   SAN=address,undefined   V=1
 
-CC     ?= gcc
 ifeq ($(origin CC),default)
 CC     := gcc
 endif
@@ -14,20 +14,28 @@ MARCH  ?= native
 BUILD  ?= build
 BIN    ?= gpt
 SAN    ?=
+Q      := $(if $(V),,@)
+PYTHON ?= python3
 
-ROOMS := util docs config tokenizer dataloader shard demo safetensors ops cpu cpu_linear cpu_attention comm gpt optim checkpoint sample eval bench train
-ROOMS := $(patsubst %.c,%,$(wildcard $(addsuffix .c,$(ROOMS))))
+ROOMS := $(filter-out main,$(patsubst %.c,%,$(wildcard *.c)))
 
-WARN   := -Wall -Wextra -Wshadow -Werror -Wno-format-zero-length
+# A loop that clang does not vectorise is no error.
+WARN   := -Wall -Wextra -Wshadow -Werror -Wno-format-zero-length -Wno-pass-failed
 CFLAGS ?= -O3 -g
-ARCH   := $(if $(MARCH),$(if $(findstring aarch64,$(shell $(CC) -dumpmachine)),-mcpu=$(MARCH:native=native),-march=$(MARCH)))
+# On Arm "native" is the name of a CPU, on x86 of an architecture.
+ARCH   := $(if $(MARCH),$(if $(findstring aarch64-native,$(shell $(CC) -dumpmachine)-$(MARCH)),-mcpu,-march)=$(MARCH))
 ALL    := -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(ARCH) -fopenmp -ffp-contract=fast -fno-math-errno -fno-trapping-math -MMD -MP -I.
 LIBS   := -lcjson -lz -lm
 
-# What is here? Each library is asked for by compiling against it.
+# What is here? Libraries are asked for by linking against them.
 try     = $(shell printf '%s\n' '$(1)' 'int main(void){return 0;}' | $(CC) $(ARCH) -x c - -o /dev/null $(2) >/dev/null 2>&1 && echo 1)
 HASH   := \#
-ONEDNN ?= $(call try,$(HASH)include <dnnl.h>,-ldnnl)
+ifneq ($(call try,$(HASH)include <cjson/cJSON.h>,-fopenmp $(LIBS)),1)
+$(error gpt needs $(CC) with OpenMP, cJSON and zlib: scripts/install_deps.sh installs them)
+endif
+ifeq ($(origin ONEDNN),undefined)
+ONEDNN := $(call try,$(HASH)include <dnnl.h>,-ldnnl)
+endif
 ifeq ($(ONEDNN),1)
 ALL    += -DGPT_ONEDNN
 LIBS   += -ldnnl
@@ -36,32 +44,84 @@ ifneq ($(SAN),)
 ALL    += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 endif
 
-OBJS   := $(addprefix $(BUILD)/,$(addsuffix .o,$(ROOMS)))
-TESTS  := $(wildcard test/unit/*.c test/ops/*.c)
-TOBJS  := $(addprefix $(BUILD)/,$(TESTS:.c=.o))
+OBJS   := $(ROOMS:%=$(BUILD)/%.o)
+TOBJS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/unit/*.c test/ops/*.c))
+FUZZ   := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 
 $(BIN): $(OBJS) $(BUILD)/main.o
-	$(CC) $(ALL) $^ -o $@ $(LIBS)
+	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
 	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); oneDNN: $(if $(filter 1,$(ONEDNN)),yes,no - matrix products will be slow); CUDA: no; MPI: no"
 
-$(BUILD)/%.o: %.c Makefile
+# Everything is built again when the compiler or its flags change.
+$(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(ALL) -c $< -o $@
+	@echo '$(CC) $(ALL)' | cmp -s - $@ || echo '$(CC) $(ALL)' >$@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  $<"
+	$Q$(CC) $(ALL) -c $< -o $@
 
 $(BUILD)/test/run: $(OBJS) $(TOBJS)
-	$(CC) $(ALL) $^ -o $@ $(LIBS)
+	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
+
+.PRECIOUS: $(BUILD)/test/fuzz/%.o
+$(BUILD)/fuzz/%: $(BUILD)/test/fuzz/%.o $(OBJS)
+	@mkdir -p $(@D)
+	$Q$(CC) $(ALL) -fsanitize=fuzzer $^ -o $@ $(LIBS)
 
 check: layers $(BIN) $(BUILD)/test/run
 	$(BUILD)/test/run
 
+test: $(BIN) $(BUILD)/test/run
+	@GPT=$(BIN) test/sum.sh scripts/layers.sh $(BUILD)/test/run test/cli/run.sh $(wildcard test/resume.sh)
+
+test-compat: $(BIN)
+	@GPT=$(BIN) test/sum.sh $(patsubst %,'$(PYTHON) %',$(wildcard test/compat/*.py))
+
+# The same tests under a checker, each with a build of its own.
+CHECKED = +@$(MAKE) --no-print-directory BUILD=build-$@ BIN=build-$@/gpt CFLAGS="-O1 -g"
+
+asan:
+	$(CHECKED) SAN=address,undefined test
+
+ubsan:
+	$(CHECKED) SAN=undefined test
+
+# gcc's OpenMP hides its locks from ThreadSanitizer; clang's tells it about them, through libarcher.
+tsan:
+	$(CHECKED) SAN=thread CC=clang ONEDNN=0 build-tsan/test/run
+	TSAN_OPTIONS="ignore_noninstrumented_modules=1 $(TSAN_OPTIONS)" build-tsan/test/run
+
+# Valgrind knows no AVX-512.
+valgrind:
+	$(CHECKED) ONEDNN=0 $(if $(findstring x86_64,$(shell uname -m)),MARCH=x86-64-v3) build-valgrind/test/run
+	valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
+	    build-valgrind/test/run util config tokenizer dataloader demo safetensors
+
+fuzz:
+	$(CHECKED) SAN=fuzzer-no-link,address,undefined CC=clang ONEDNN=0 fuzz-targets
+	@test/fuzz/run.sh build-fuzz/fuzz
+
+fuzz-targets: $(FUZZ)
+
+cross:
+	$(CHECKED) CC=aarch64-linux-gnu-gcc MARCH=armv8-a ONEDNN=0 CFLAGS="-O2 -g" build-cross/gpt build-cross/test/run
+	qemu-aarch64 build-cross/test/run
+
 layers:
 	@scripts/layers.sh
 
+SOURCES = $(filter-out unicode.h,$(wildcard *.c *.h test/*/*.c test/*/*.h))
 format:
-	clang-format -i *.c *.h test/*/*.c test/*/*.h
+	clang-format -i $(SOURCES)
+
+format-check:
+	clang-format --dry-run -Werror $(SOURCES)
 
 clean:
-	rm -rf $(BUILD) $(BIN)
+	rm -rf build build-* $(BUILD) $(BIN)
 
 -include $(OBJS:.o=.d) $(TOBJS:.o=.d) $(BUILD)/main.d
-.PHONY: check layers format clean
+FORCE:
+.PHONY: FORCE check test test-compat asan ubsan tsan valgrind fuzz fuzz-targets cross layers format format-check clean

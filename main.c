@@ -4,6 +4,44 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* ---- the CPU ---------------------------------------------------------------------------------------------
+ * A binary that was built for a newer CPU says so instead of dying of an illegal instruction. This runs before
+ * main, and is itself compiled for any CPU. */
+
+#ifdef __x86_64__
+#define REQUIRE(feature)                                                                                      \
+    if (!__builtin_cpu_supports(feature)) missing = feature
+__attribute__((constructor, target("no-avx"))) static void check_cpu(void) {
+    const char *missing = NULL;
+    __builtin_cpu_init();
+#ifdef __AVX512BF16__
+    REQUIRE("avx512bf16");
+#endif
+#ifdef __AVX512VBMI__
+    REQUIRE("avx512vbmi");
+#endif
+#ifdef __AVX512BW__
+    REQUIRE("avx512bw");
+#endif
+#ifdef __AVX512F__
+    REQUIRE("avx512f");
+#endif
+#ifdef __BMI2__
+    REQUIRE("bmi2");
+#endif
+#ifdef __FMA__
+    REQUIRE("fma");
+#endif
+#ifdef __AVX2__
+    REQUIRE("avx2");
+#endif
+    if (!missing) return;
+    fprintf(stderr, "gpt: built for a CPU with %s, which this one lacks; build it here: make clean && make\n", missing);
+    _exit(EXIT_FAULT);
+}
+#endif
 
 /* ---- flags -----------------------------------------------------------------------------------------------
  * A command names its flags in a table; parsing, --help and the "did you mean" come from it. */
