@@ -12,7 +12,7 @@ double demo_document(uint64_t seed, uint64_t index, Str *text);
 /* The exact entropy of one document in nats, and its expected length in bytes, computed from the grammar. */
 void demo_entropy(double *nats_per_document, double *bytes_per_document);
 
-/* Write documents 0, 1, 2, ... as .jsonl lines {"text": ..., "nats": ...} (gzip'd if the name ends in .gz)
- * until at least `bytes` bytes of text are written. */
-bool demo_write(const char *path, uint64_t seed, uint64_t bytes, Err *e);
+/* Write documents 0, 1, 2, ... as .jsonl lines {"text": ..., "nats": -log p} (gzip'd if the name ends in .gz)
+ * until `bytes` bytes of text or `documents` documents are written, whichever comes first. */
+bool demo_write(const char *path, uint64_t seed, uint64_t bytes, uint64_t documents, Err *e);
 #endif

@@ -1,6 +1,9 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
+#include "demo.h"
 #include "util.h"
 
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,10 +74,29 @@ struct Command {
 };
 
 /* The last value given for a flag, or `otherwise`. */
-__attribute__((unused)) static const char *arg(const Args *a, const char *name, const char *otherwise) {
+static const char *arg(const Args *a, const char *name, const char *otherwise) {
     for (int i = a->n - 1; i >= 0; i--)
         if (!strcmp(a->given[i].flag->name, name)) return a->given[i].value;
     return otherwise;
+}
+
+/* A number of things: digits, then perhaps K, M or G for thousands, millions, billions. */
+static bool arg_count(const Args *a, const char *name, uint64_t otherwise, uint64_t *count, Err *e) {
+    const char *text = arg(a, name, NULL);
+    char *end;
+    *count = otherwise;
+    if (!text) return true;
+    errno = 0;
+    *count = strtoull(text, &end, 10);
+    uint64_t unit = !*end || end[1] ? !*end
+                    : *end == 'K'   ? 1000
+                    : *end == 'M'   ? 1000000
+                    : *end == 'G'   ? 1000000000
+                                    : 0;
+    if (*text >= '0' && *text <= '9' && !errno && unit && !__builtin_mul_overflow(*count, unit, count))
+        return true;
+    return err_usage(e, "gpt %s: %s takes a number such as 5000 or 20M, not \"%s\"", a->cmd->name, name,
+                     text);
 }
 
 /* ---- the commands ---------------------------------------------------------------------------------------- */
@@ -85,7 +107,33 @@ static bool cmd_version(const Args *a, Err *e) {
     return true;
 }
 
+static const Flag demo_flags[] = {
+    {"--out", "FILE", "write .jsonl, or .jsonl.gz: one {\"text\": ..., \"nats\": -log p} a line", false},
+    {"--bytes", "N", "stop after N bytes of text; 1M unless --docs is given", false},
+    {"--docs", "N", "stop after N documents", false},
+    {"--seed", "N", "another seed, another corpus; 0", false},
+    {"--entropy", NULL, "print the exact entropy of the corpus", false},
+    {0}};
+
+static bool cmd_data_demo(const Args *a, Err *e) {
+    const char *out = arg(a, "--out", NULL);
+    uint64_t bytes, docs, seed;
+    double nats, length;
+    if (!arg_count(a, "--docs", UINT64_MAX, &docs, e) || !arg_count(a, "--seed", 0, &seed, e) ||
+        !arg_count(a, "--bytes", docs < UINT64_MAX ? UINT64_MAX : 1000000, &bytes, e))
+        return false;
+    if (!out && !arg(a, "--entropy", NULL)) return err_usage(e, "gpt data demo: --out FILE is needed");
+    if (arg(a, "--entropy", NULL)) {
+        demo_entropy(&nats, &length);
+        printf("{\"nats_per_document\": %.17g, \"bytes_per_document\": %.17g, \"bits_per_byte\": %.17g}\n",
+               nats, length, nats / length / M_LN2);
+    }
+    return !out || demo_write(out, seed, bytes, docs, e);
+}
+
 static const Command commands[] = {
+    {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
+     cmd_data_demo},
     {"version", "what this binary is", (const Flag[]){{0}}, cmd_version},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
