@@ -302,7 +302,7 @@ static void cpu_classifier(Tensor dlogits, float *loss, int32_t *best, const flo
         for (int64_t c = 0; c < V; c++) max = z[c] > max ? z[c] : max;
 #pragma omp simd reduction(+ : sum)
         for (int64_t c = 0; c < V; c++) sum += row[c] = exp_fast(z[c] - max);
-        loss[i] = targets[i] < 0 ? 0 : logf(sum) + max - z[targets[i]];
+        loss[i] = targets[i] < 0 ? 0 : logf(sum) + (max - z[targets[i]]);
         if (!dlogits.p) continue;
         const float k = targets[i] < 0 ? 0 : scale / sum;
         for (int64_t c = 0; c < V; c++) row[c] *= k;

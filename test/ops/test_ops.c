@@ -1,0 +1,838 @@
+/* test_ops.c - every entry of the op table against ref.c. One declaration an op: its arguments, how the table is
+ * called, how the reference is, and for a backward op the loss whose finite differences its gradients must equal.
+ *
+ * The harness runs each over its shapes in fp32 and bf16 with 1, 2 and 3 threads. It asks for agreement by
+ * normalised mean squared error, for the same bits whatever the threads, and for untouched memory around outputs. */
+#include "ref.h"
+#include "test/unit/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_ARGS = 12, GUARD = 128, MAX_SHAPES = 16, MAX_DIMS = 8 };
+
+typedef enum { IN, OUT, INOUT } Role;
+
+typedef struct Arg {
+    const char *name;
+    Role role;
+    int64_t n;
+    double *ref, *before; /* [n]: the reference's numbers; what stood there before the op */
+    Tensor t;             /* [n]: the op's */
+    char *block, *first;  /* memory with guards around t; the bits that one thread gave */
+} Arg;
+
+typedef struct Case {
+    const struct OpTest *test;
+    const int *d; /* the shape's dimensions and flags, as the test's comment names them */
+    Dtype dtype;
+    bool exact; /* for finite differences: nothing is rounded */
+    Arg a[MAX_ARGS];
+    int n_args;
+    int32_t *ids, *ids2; /* tokens, targets, slots, positions */
+    Linear *l;
+} Case;
+
+typedef struct OpTest {
+    const char *name;
+    int shapes[MAX_SHAPES][MAX_DIMS]; /* ends with a first dimension of 0 */
+    void (*args)(Case *c);
+    void (*prepare)(Case *c); /* inputs that depend on others, by the reference; may be NULL */
+    void (*op)(Case *c, const Ops *o);
+    void (*ref)(Case *c);
+    double (*loss)(Case *c); /* for gradients: sum of output times its gradient; NULL: none */
+    int wrt[MAX_ARGS][2];    /* pairs (input, gradient), ends with 0, 0 */
+} OpTest;
+
+#define T(i) (c->a[i].t)
+#define F(i) ((float *)c->a[i].t.p)
+#define R(i) (c->a[i].ref)
+
+/* ---- the harness ----------------------------------------------------------------------------------------- */
+
+static const Ops *ops = &cpu_ops;
+
+static double noise(uint64_t what, uint64_t i) {
+    return 2 * rand_uniform(42, RAND_TEST, what, i) - 1;
+}
+
+/* An argument of n numbers (0: absent), filled with noise in [-size, size) about `about`. */
+static void arg_add(Case *c, const char *name, Role role, int64_t n, Dtype dtype, double about, double size) {
+    Arg *a = &c->a[c->n_args++];
+    CHECK(c->n_args <= MAX_ARGS);
+    *a = (Arg){.name = name, .role = role, .n = n, .t = {NULL, dtype}};
+    if (n == 0) return;
+    const size_t bytes = (size_t)n * dtype_size(dtype);
+    const size_t shift = dtype_size(dtype) * (size_t)(c->d[0] % 3); /* not always aligned */
+    a->block = xmalloc(bytes + 3 * GUARD), a->first = xmalloc(bytes);
+    a->t.p = a->block + GUARD + shift;
+    a->ref = xmalloc((size_t)n * sizeof(double)), a->before = xmalloc((size_t)n * sizeof(double));
+    for (int64_t i = 0; i < n; i++) a->ref[i] = about + size * noise((uint64_t)c->n_args, (uint64_t)i);
+}
+
+static double tensor_read(Tensor t, int64_t i) {
+    uint32_t u;
+    float f;
+    if (t.dtype == DT_F32) return ((float *)t.p)[i];
+    u = (uint32_t)((uint16_t *)t.p)[i] << 16;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static void tensor_write(Tensor t, int64_t i, double v) {
+    float f = (float)ref_round(v, t.dtype);
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if (t.dtype == DT_F32)
+        ((float *)t.p)[i] = f;
+    else
+        ((uint16_t *)t.p)[i] = (uint16_t)(u >> 16);
+}
+
+/* The reference gets just what the op gets: inputs rounded to their dtype. */
+static void round_inputs(Case *c) {
+    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
+        for (int64_t i = 0; i < a->n && !c->exact; i++)
+            tensor_write(a->t, i, a->ref[i]), a->ref[i] = tensor_read(a->t, i);
+        if (a->n) memcpy(a->before, a->ref, (size_t)a->n * sizeof *a->ref);
+    }
+}
+
+static void set_memory(Case *c) {
+    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
+        if (a->n == 0) continue;
+        const size_t bytes = (size_t)a->n * dtype_size(a->t.dtype);
+        memset(a->block, 0xa5, bytes + 3 * GUARD);
+        for (int64_t i = 0; i < a->n; i++) tensor_write(a->t, i, a->role == OUT ? NAN : a->before[i]);
+    }
+}
+
+static void check_guards(Case *c, const char *where) {
+    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
+        const char *end = (char *)a->t.p + (size_t)a->n * dtype_size(a->t.dtype);
+        int touched = 0;
+        if (a->n == 0) continue;
+        for (const char *g = a->block; g < (char *)a->t.p; g++) touched += *g != (char)0xa5;
+        for (const char *g = end; g < end + GUARD; g++) touched += *g != (char)0xa5;
+        EXPECT(touched == 0, "%s: wrote outside of %s", where, a->name);
+    }
+}
+
+/* fp32 sums of thousands of terms stand near 1e-14; bf16 rounds to 2^-9 relative, 1.3e-6 squared and averaged. */
+static double tolerance(const Case *c, const Arg *a) {
+    return a->t.dtype == DT_BF16 || c->dtype == DT_BF16 ? 1e-5 : 1e-12;
+}
+
+static void check_agreement(Case *c, const char *where) {
+    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
+        double off = 0, all = 0;
+        for (int64_t i = 0; i < a->n; i++) {
+            double d = tensor_read(a->t, i) - a->ref[i];
+            off += d * d, all += a->ref[i] * a->ref[i];
+        }
+        const bool agrees = a->role == IN ? off == 0 : off <= tolerance(c, a) * all;
+        EXPECT(agrees, "%s: %s is off by %.3g (nmse)", where, a->name, off / all);
+    }
+}
+
+static void check_threads(Case *c, int threads, const char *where) {
+    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
+        const size_t bytes = (size_t)a->n * dtype_size(a->t.dtype);
+        if (a->n == 0) continue;
+        if (threads == 1)
+            memcpy(a->first, a->t.p, bytes);
+        else
+            EXPECT(!memcmp(a->first, a->t.p, bytes), "%s: %d threads give another %s than one", where,
+                   threads, a->name);
+    }
+}
+
+/* Central differences of the loss by up to 24 numbers of each input, in double. */
+static void check_gradients(Case *c, const char *where) {
+    const double h = 1e-5;
+    for (const int(*w)[2] = c->test->wrt; (*w)[1]; w++) {
+        Arg *x = &c->a[(*w)[0]], *g = &c->a[(*w)[1]];
+        for (int64_t k = 0; k < 24 && x->n && g->n; k++) {
+            const int64_t i = (int64_t)rand_below(7, RAND_TEST, 99, (uint64_t)k, (uint64_t)x->n);
+            const double keep = x->ref[i];
+            x->ref[i] = keep + h;
+            double up = c->test->loss(c);
+            x->ref[i] = keep - h;
+            double slope = (up - c->test->loss(c)) / (2 * h);
+            x->ref[i] = keep;
+            EXPECT(fabs(slope - g->ref[i]) <= 1e-7 * (1 + fabs(slope)),
+                   "%s: d%s[%d] is %.9g, by differences %.9g", where, x->name, (int)i, g->ref[i], slope);
+        }
+    }
+}
+
+static void case_open(Case *c, const OpTest *t, const int *d, Dtype dtype, bool exact) {
+    *c = (Case){.test = t, .d = d, .dtype = dtype, .exact = exact};
+    t->args(c);
+    if (t->prepare) round_inputs(c), t->prepare(c);
+    round_inputs(c);
+    t->ref(c);
+}
+
+static void case_close(Case *c) {
+    for (Arg *a = c->a; a < c->a + c->n_args; a++)
+        free(a->block), free(a->first), free(a->ref), free(a->before);
+    free(c->ids), free(c->ids2);
+}
+
+static void run_test(const OpTest *t) {
+    static Case c;
+    char where[128];
+    Err e = {0};
+    for (const int(*d)[MAX_DIMS] = t->shapes; (*d)[0]; d++) {
+        for (Dtype dtype = DT_F32; dtype <= DT_BF16; dtype++) {
+            snprintf(where, sizeof where, "%s %s, shape %d", t->name, dtype == DT_F32 ? "fp32" : "bf16",
+                     (int)(d - t->shapes));
+            case_open(&c, t, *d, dtype, false);
+            for (int threads = 1; threads <= 3; threads++) {
+                EXPECT(ops->start(threads, &e));
+                set_memory(&c);
+                t->op(&c, ops);
+                check_guards(&c, where);
+                check_threads(&c, threads, where);
+                if (threads == 1) check_agreement(&c, where);
+            }
+            case_close(&c);
+        }
+        if (!t->loss) continue;
+        case_open(&c, t, *d, DT_F32, true);
+        check_gradients(&c, where);
+        case_close(&c);
+    }
+}
+
+#define OP_TEST(what)    \
+    TEST(ops_##what) {   \
+        run_test(&what); \
+    }
+
+static int32_t *some_ids(int64_t n, int from, int to, uint64_t what) {
+    int32_t *ids = xmalloc((size_t)n * sizeof *ids);
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = from + (int32_t)rand_below(3, RAND_TEST, what, (uint64_t)i, (uint64_t)(to - from));
+    return ids;
+}
+
+static double weighted(const double *y, const double *dy, int64_t n) {
+    double s = 0;
+    for (int64_t i = 0; i < n; i++) s += y[i] * dy[i];
+    return s;
+}
+
+static Dropout some_dropout(bool on, uint64_t row0) {
+    return (Dropout){.p = on ? 0.3f : 0, .seed = 5, .step = 17, .site = 4, .row0 = row0};
+}
+
+/* ---- linear: n, in, out, out_major, gelu, bias, pre ------------------------------------------------------ */
+
+#define LINEAR_SHAPES                                                                                       \
+    {                                                                                                       \
+        {1, 48, 80, 0, 0, 1, 0}, {5, 64, 64, 0, 1, 1, 1}, {2, 7, 9, 0, 1, 0, 1}, {70, 96, 160, 0, 1, 1, 1}, \
+            {130, 33, 65, 1, 0, 0, 0}, {257, 128, 72, 0, 0, 1, 0}, {3, 31, 128, 1, 0, 1, 0},                \
+            {64, 200, 384, 1, 0, 0, 0}, {33, 1, 1, 0, 1, 1, 1}, {8, 520, 136, 0, 0, 1, 0}, {                \
+            0                                                                                               \
+        }                                                                                                   \
+    }
+
+static LinearSpec linear_spec(const Case *c, float *w, float *dw) {
+    return (LinearSpec){c->d[1], c->d[2], c->d[3], w, dw, c->dtype, c->d[0]};
+}
+
+static void linear_forward_args(Case *c) {
+    const int n = c->d[0], in = c->d[1], out = c->d[2];
+    arg_add(c, "y", OUT, n * out, c->dtype, 0, 0);
+    arg_add(c, "pre", OUT, c->d[6] ? n * out : 0, c->dtype, 0, 0);
+    arg_add(c, "x", IN, n * in, c->dtype, 0, 1);
+    arg_add(c, "w", IN, in * out, DT_F32, 0, 1);
+    arg_add(c, "bias", IN, c->d[5] ? out : 0, DT_F32, 0, 1);
+}
+
+static void linear_forward_op(Case *c, const Ops *o) {
+    Err e = {0};
+    LinearSpec s = linear_spec(c, F(3), NULL);
+    Linear *l = o->linear_create(&s, &e);
+    EXPECT_OK(&e);
+    o->linear_refresh(l);
+    o->linear_forward(T(0), T(1), T(2), l, F(4), c->d[4] ? ACT_GELU : ACT_NONE, c->d[0]);
+    o->linear_free(l);
+}
+
+static void linear_forward_ref(Case *c) {
+    LinearSpec s = linear_spec(c, NULL, NULL);
+    ref_linear_forward(R(0), R(1), R(2), R(3), R(4), c->d[4] ? ACT_GELU : ACT_NONE, &s, c->d[0]);
+}
+
+static const OpTest linear_forward = {"linear_forward",
+                                      LINEAR_SHAPES,
+                                      linear_forward_args,
+                                      NULL,
+                                      linear_forward_op,
+                                      linear_forward_ref,
+                                      NULL,
+                                      {{0}}};
+OP_TEST(linear_forward)
+
+/* The same shapes; `gelu` is then of the op that made x, and `pre` says whether dx is asked for. */
+static void linear_backward_args(Case *c) {
+    const int n = c->d[0], in = c->d[1], out = c->d[2];
+    arg_add(c, "dx", OUT, c->d[6] ? n * in : 0, c->dtype, 0, 0);
+    arg_add(c, "dw", INOUT, in * out, DT_F32, 0, 1);
+    arg_add(c, "dbias", INOUT, c->d[5] ? out : 0, DT_F32, 0, 1);
+    arg_add(c, "dy", IN, n * out, c->dtype, 0, 1);
+    arg_add(c, "x", IN, n * in, c->dtype, 0, 1);
+    arg_add(c, "pre", IN, n * in, c->dtype, 0, 3);
+    arg_add(c, "w", IN, in * out, DT_F32, 0, 1);
+}
+
+/* x = act(pre), by a linear op whose weight is the identity. */
+static void linear_backward_prepare(Case *c) {
+    const LinearSpec one = {1, 1, false, NULL, NULL, DT_F32, 1};
+    const double w = 1;
+    for (int64_t i = 0; i < c->a[4].n; i++)
+        ref_linear_forward(R(4) + i, NULL, R(5) + i, &w, NULL, c->d[4] ? ACT_GELU : ACT_NONE, &one, 1);
+}
+
+static bool linear_accumulates(const Case *c) {
+    return c->d[0] % 2 && !c->exact;
+}
+
+static void linear_backward_op(Case *c, const Ops *o) {
+    Err e = {0};
+    LinearSpec s = linear_spec(c, F(6), F(1));
+    Linear *l = o->linear_create(&s, &e);
+    EXPECT_OK(&e);
+    o->linear_refresh(l);
+    o->linear_backward(T(0), T(3), T(4), T(5), c->d[4] ? ACT_GELU : ACT_NONE, l, F(2), linear_accumulates(c),
+                       c->d[0]);
+    o->linear_free(l);
+}
+
+static void linear_backward_ref(Case *c) {
+    LinearSpec s = linear_spec(c, NULL, NULL);
+    ref_linear_backward(R(0), R(1), R(2), R(3), R(4), R(5), R(6), c->d[4] ? ACT_GELU : ACT_NONE, &s,
+                        linear_accumulates(c), c->d[0]);
+}
+
+static double linear_loss(Case *c) {
+    LinearSpec s = linear_spec(c, NULL, NULL);
+    const int64_t n = c->a[3].n;
+    double *y = xmalloc((size_t)n * sizeof *y);
+    linear_backward_prepare(c);
+    ref_linear_forward(y, NULL, R(4), R(6), NULL, ACT_NONE, &s, c->d[0]);
+    double sum = weighted(y, R(3), n);
+    free(y);
+    return sum;
+}
+
+static const OpTest linear_backward = {
+    "linear_backward",  LINEAR_SHAPES,       linear_backward_args, linear_backward_prepare,
+    linear_backward_op, linear_backward_ref, linear_loss,          {{5, 0}, {6, 1}}};
+OP_TEST(linear_backward)
+
+/* After the master changed, linear_refresh makes the op use it. */
+TEST(ops_linear_refresh) {
+    float w[6] = {1, 2, 3, 4, 5, 6}, x[2] = {1, 10}, y[3];
+    Err e = {0};
+    LinearSpec s = {2, 3, false, w, NULL, DT_F32, 1};
+    Linear *l = ops->linear_create(&s, &e);
+    EXPECT_OK(&e);
+    EXPECT(ops->linear_bytes(&s) >= sizeof w);
+    w[4] = 7;
+    ops->linear_refresh(l);
+    ops->linear_forward(tensor(y, DT_F32), NO_TENSOR, tensor(x, DT_F32), l, NULL, ACT_NONE, 1);
+    EXPECT(y[0] == 41 && y[1] == 72 && y[2] == 63, "%g %g %g", y[0], y[1], y[2]);
+    ops->linear_free(l);
+}
+
+/* ---- norm: n, C, delta, dropout, row0; backward: post, dh, dx_in ----------------------------------------- */
+
+#define NORM_SHAPES                                                                             \
+    {                                                                                           \
+        {1, 64, 0, 0, 0, 0, 1, 1}, {5, 48, 1, 0, 0, 1, 1, 1}, {7, 33, 1, 1, 6, 0, 1, 1},        \
+            {3, 768, 1, 1, 9, 1, 1, 1}, {70, 17, 0, 0, 0, 0, 1, 0}, {2, 130, 1, 1, 1, 1, 1, 0}, \
+            {4, 64, 1, 1, 2, 0, 0, 1}, {                                                        \
+            0                                                                                   \
+        }                                                                                       \
+    }
+static const float norm_eps = 1e-5f;
+
+static void norm_forward_args(Case *c) {
+    const int n = c->d[0], C = c->d[1];
+    arg_add(c, "h", OUT, n * C, c->dtype, 0, 0);
+    arg_add(c, "x_out", OUT, c->d[2] ? n * C : 0, DT_F32, 0, 0);
+    arg_add(c, "mean", OUT, n, DT_F32, 0, 0);
+    arg_add(c, "rstd", OUT, n, DT_F32, 0, 0);
+    arg_add(c, "x_in", IN, n * C, DT_F32, 0.5, 2);
+    arg_add(c, "delta", IN, c->d[2] ? n * C : 0, c->dtype, 0, 1);
+    arg_add(c, "g", IN, C, DT_F32, 1, 0.3);
+    arg_add(c, "b", IN, C, DT_F32, 0, 0.3);
+}
+
+static Dropout norm_dropout(const Case *c) {
+    return some_dropout(c->d[3], (uint64_t)c->d[4]);
+}
+
+static void norm_forward_op(Case *c, const Ops *o) {
+    o->norm_forward(T(0), T(1), F(2), F(3), T(4), T(5), F(6), F(7), norm_eps, c->d[0], c->d[1],
+                    norm_dropout(c));
+}
+
+static void norm_forward_ref(Case *c) {
+    ref_norm_forward(R(0), R(1), R(2), R(3), R(4), R(5), R(6), R(7), norm_eps, c->d[0], c->d[1],
+                     norm_dropout(c));
+}
+
+static const OpTest norm_forward = {
+    "norm_forward", NORM_SHAPES, norm_forward_args, NULL, norm_forward_op, norm_forward_ref, NULL, {{0}}};
+OP_TEST(norm_forward)
+
+static void norm_backward_args(Case *c) {
+    const int n = c->d[0], C = c->d[1];
+    arg_add(c, "dx", OUT, n * C, DT_F32, 0, 0);
+    arg_add(c, "ddelta", OUT, c->d[2] ? n * C : 0, c->dtype, 0, 0);
+    arg_add(c, "dg", INOUT, C, DT_F32, 0, 1);
+    arg_add(c, "db", INOUT, C, DT_F32, 0, 1);
+    arg_add(c, "dx_in", IN, c->d[7] ? n * C : 0, DT_F32, 0, 1);
+    arg_add(c, "dh", IN, c->d[6] ? n * C : 0, c->dtype, 0, 1);
+    arg_add(c, "x", IN, n * C, DT_F32, 0.5, 2);
+    arg_add(c, "mean", IN, n, DT_F32, 0, 0);
+    arg_add(c, "rstd", IN, n, DT_F32, 0, 0);
+    arg_add(c, "g", IN, C, DT_F32, 1, 0.3);
+    arg_add(c, "b", IN, C, DT_F32, 0, 0.3);
+}
+
+static void norm_statistics(Case *c, double *h) {
+    ref_norm_forward(h, NULL, R(7), R(8), R(6), NULL, R(9), R(10), norm_eps, c->d[0], c->d[1],
+                     norm_dropout(c));
+}
+
+static void norm_backward_prepare(Case *c) {
+    double *h = xmalloc((size_t)c->a[6].n * sizeof *h);
+    norm_statistics(c, h);
+    free(h);
+}
+
+static bool norm_accumulates(const Case *c) {
+    return c->d[0] % 2 && !c->exact;
+}
+
+static void norm_backward_op(Case *c, const Ops *o) {
+    o->norm_backward(T(0), T(1), T(4), T(5), T(6), F(7), F(8), F(9), F(2), F(3), norm_accumulates(c), c->d[5],
+                     c->d[0], c->d[1], norm_dropout(c));
+}
+
+static void norm_backward_ref(Case *c) {
+    ref_norm_backward(R(0), R(1), R(2), R(3), R(4), R(5), R(6), R(7), R(8), R(9), norm_accumulates(c),
+                      c->d[5], c->d[0], c->d[1], norm_dropout(c));
+}
+
+/* What is above the stream weighs x itself, or, behind a post-norm, the norm's output. */
+static double norm_loss(Case *c) {
+    const int64_t n = c->a[6].n;
+    double *h = xmalloc((size_t)n * sizeof *h), sum = 0;
+    norm_statistics(c, h);
+    if (R(5)) sum += weighted(h, R(5), n);
+    if (R(4)) sum += weighted(c->d[5] ? h : R(6), R(4), n);
+    free(h);
+    return sum;
+}
+
+static const OpTest norm_backward = {
+    "norm_backward",  NORM_SHAPES,       norm_backward_args, norm_backward_prepare,
+    norm_backward_op, norm_backward_ref, norm_loss,          {{6, 0}, {9, 2}, {10, 3}}};
+OP_TEST(norm_backward)
+
+/* dx may be dx_in, and x_out may be x_in. */
+TEST(ops_norm_in_place) {
+    enum { N = 3, C = 40 };
+    float x[N * C], y[N * C], d[N * C], h[2][N * C], mean[N], rstd[N], g[C], b[C], dg[C], db[C];
+    for (int i = 0; i < N * C; i++)
+        x[i] = y[i] = (float)noise(1, (uint64_t)i), d[i] = (float)noise(2, (uint64_t)i);
+    for (int i = 0; i < C; i++) g[i] = 1 + (float)noise(3, (uint64_t)i), b[i] = 0.5f;
+    float out[N * C];
+    ops->norm_forward(tensor(h[0], DT_F32), tensor(out, DT_F32), mean, rstd, tensor(x, DT_F32),
+                      tensor(d, DT_F32), g, b, norm_eps, N, C, some_dropout(true, 3));
+    ops->norm_forward(tensor(h[1], DT_F32), tensor(y, DT_F32), mean, rstd, tensor(y, DT_F32),
+                      tensor(d, DT_F32), g, b, norm_eps, N, C, some_dropout(true, 3));
+    EXPECT(!memcmp(out, y, sizeof y) && !memcmp(h[0], h[1], sizeof h[0]));
+    for (int post = 0; post < 2; post++) {
+        memcpy(y, d, sizeof d);
+        ops->norm_backward(tensor(out, DT_F32), NO_TENSOR, tensor(d, DT_F32), tensor(h[0], DT_F32),
+                           tensor(x, DT_F32), mean, rstd, g, dg, db, false, post, N, C,
+                           some_dropout(false, 0));
+        ops->norm_backward(tensor(y, DT_F32), NO_TENSOR, tensor(y, DT_F32), tensor(h[0], DT_F32),
+                           tensor(x, DT_F32), mean, rstd, g, dg, db, false, post, N, C,
+                           some_dropout(false, 0));
+        EXPECT(!memcmp(out, y, sizeof y), "post %d", post);
+    }
+}
+
+/* ---- attention: B, T, NH, HS, window, dropout, head0 ----------------------------------------------------- */
+
+#define ATTENTION_SHAPES                                                                                    \
+    {                                                                                                       \
+        {1, 1, 1, 8, 0, 0, 0}, {2, 33, 2, 16, 0, 0, 0}, {1, 70, 3, 64, 0, 1, 2}, {1, 150, 1, 20, 40, 1, 0}, \
+            {2, 97, 1, 80, 0, 0, 0}, {1, 200, 2, 64, 64, 0, 1}, {2, 17, 3, 7, 5, 1, 3},                     \
+            {1, 130, 1, 128, 1, 0, 0}, {                                                                    \
+            0                                                                                               \
+        }                                                                                                   \
+    }
+
+static Attention attention_of(const Case *c) {
+    return (Attention){.B = c->d[0],
+                       .T = c->d[1],
+                       .NH = c->d[2],
+                       .HS = c->d[3],
+                       .head0 = c->d[6],
+                       .NH_total = c->d[2] + 2 * c->d[6],
+                       .window = c->d[4],
+                       .scale = 2 / sqrtf((float)c->d[3]), /* peaked enough for the online maximum to move */
+                       .drop = some_dropout(c->d[5], 3 * (uint64_t)c->d[1])};
+}
+
+static int attention_size(const Case *c) {
+    return c->d[0] * c->d[1] * c->d[2] * c->d[3];
+}
+
+static void attention_forward_args(Case *c) {
+    arg_add(c, "out", OUT, attention_size(c), c->dtype, 0, 0);
+    arg_add(c, "lse", OUT, c->d[0] * c->d[1] * c->d[2], DT_F32, 0, 0);
+    arg_add(c, "qkv", IN, 3 * attention_size(c), c->dtype, 0, 2);
+}
+
+static void attention_forward_op(Case *c, const Ops *o) {
+    Attention a = attention_of(c);
+    o->attention_forward(T(0), F(1), T(2), &a);
+}
+
+static void attention_forward_ref(Case *c) {
+    Attention a = attention_of(c);
+    ref_attention_forward(R(0), R(1), R(2), &a);
+}
+
+static const OpTest attention_forward = {"attention_forward",
+                                         ATTENTION_SHAPES,
+                                         attention_forward_args,
+                                         NULL,
+                                         attention_forward_op,
+                                         attention_forward_ref,
+                                         NULL,
+                                         {{0}}};
+OP_TEST(attention_forward)
+
+static void attention_backward_args(Case *c) {
+    const int n = attention_size(c);
+    arg_add(c, "dqkv", OUT, 3 * n, c->dtype, 0, 0);
+    arg_add(c, "dout", IN, n, c->dtype, 0, 1);
+    arg_add(c, "out", IN, n, c->dtype, 0, 0);
+    arg_add(c, "qkv", IN, 3 * n, c->dtype, 0, 2);
+    arg_add(c, "lse", IN, c->d[0] * c->d[1] * c->d[2], DT_F32, 0, 0);
+}
+
+static void attention_backward_prepare(Case *c) {
+    Attention a = attention_of(c);
+    ref_attention_forward(R(2), R(4), R(3), &a);
+}
+
+static void attention_backward_op(Case *c, const Ops *o) {
+    Attention a = attention_of(c);
+    o->attention_backward(T(0), T(1), T(2), T(3), F(4), &a);
+}
+
+static void attention_backward_ref(Case *c) {
+    Attention a = attention_of(c);
+    ref_attention_backward(R(0), R(1), R(2), R(3), &a);
+}
+
+static double attention_loss(Case *c) {
+    attention_backward_prepare(c);
+    return weighted(R(2), R(1), attention_size(c));
+}
+
+static const OpTest attention_backward = {
+    "attention_backward",  ATTENTION_SHAPES,       attention_backward_args, attention_backward_prepare,
+    attention_backward_op, attention_backward_ref, attention_loss,          {{3, 0}}};
+OP_TEST(attention_backward)
+
+/* ---- attention_cached: n, slots, NH, HS, window, capacity, first position -------------------------------- */
+
+static void attention_cached_args(Case *c) {
+    const int n = c->d[0], slots = c->d[1], NH = c->d[2], HS = c->d[3], capacity = c->d[5];
+    arg_add(c, "out", OUT, n * NH * HS, c->dtype, 0, 0);
+    arg_add(c, "k", INOUT, slots * NH * capacity * HS, c->dtype, 0, 1);
+    arg_add(c, "v", INOUT, slots * NH * capacity * HS, c->dtype, 0, 1);
+    arg_add(c, "qkv", IN, n * 3 * NH * HS, c->dtype, 0, 2);
+    c->ids = xmalloc((size_t)n * sizeof *c->ids), c->ids2 = xmalloc((size_t)n * sizeof *c->ids2);
+    for (int i = 0, each = (n + slots - 1) / slots; i < n; i++) /* slot 0 last: slots come in any order */
+        c->ids[i] = slots - 1 - i / each, c->ids2[i] = c->d[6] + i % each + c->ids[i];
+}
+
+static Attention attention_cached_of(const Case *c) {
+    return (Attention){.NH = c->d[2], .HS = c->d[3], .window = c->d[4], .scale = 2 / sqrtf((float)c->d[3])};
+}
+
+static void attention_cached_op(Case *c, const Ops *o) {
+    Attention a = attention_cached_of(c);
+    o->attention_cached(T(0), T(3), T(1), T(2), c->d[5], c->ids, c->ids2, c->d[0], &a);
+}
+
+static void attention_cached_ref(Case *c) {
+    Attention a = attention_cached_of(c);
+    ref_attention_cached(R(0), R(1), R(2), R(3), c->d[5], c->ids, c->ids2, c->d[0], &a);
+}
+
+static const OpTest attention_cached = {"attention_cached",
+                                        {{1, 1, 2, 64, 0, 40, 0},
+                                         {4, 4, 2, 16, 0, 50, 30},
+                                         {90, 1, 2, 64, 0, 100, 0},
+                                         {66, 3, 1, 20, 12, 64, 9},
+                                         {40, 2, 1, 7, 0, 150, 110},
+                                         {3, 1, 1, 80, 33, 90, 80},
+                                         {0}},
+                                        attention_cached_args,
+                                        NULL,
+                                        attention_cached_op,
+                                        attention_cached_ref,
+                                        NULL,
+                                        {{0}}};
+OP_TEST(attention_cached)
+
+/* ---- embedding: n, T, C, V, explicit positions or dh, dropout, row0 -------------------------------------- */
+
+#define EMBED_SHAPES                                                                                         \
+    {                                                                                                        \
+        {1, 1, 16, 9, 0, 0, 0}, {12, 6, 64, 5, 1, 1, 4}, {9, 3, 33, 20, 0, 1, 3}, {20, 10, 130, 3, 1, 0, 0}, \
+        {                                                                                                    \
+            0                                                                                                \
+        }                                                                                                    \
+    }
+
+static void embed_forward_args(Case *c) {
+    const int n = c->d[0], Tpos = c->d[1], C = c->d[2], V = c->d[3];
+    arg_add(c, "x", OUT, n * C, c->dtype, 0, 0);
+    arg_add(c, "wte", IN, V * C, DT_F32, 0, 1);
+    arg_add(c, "wpe", IN, (Tpos + 2) * C, DT_F32, 0, 1);
+    c->ids = some_ids(n, 0, V, 1);
+    if (c->d[4]) c->ids2 = some_ids(n, 0, Tpos + 2, 2);
+}
+
+static Dropout embed_dropout(const Case *c) {
+    return some_dropout(c->d[5], (uint64_t)c->d[6]);
+}
+
+static void embed_forward_op(Case *c, const Ops *o) {
+    o->embed_forward(T(0), c->ids, c->ids2, F(1), F(2), c->d[0], c->d[1], c->d[2], embed_dropout(c));
+}
+
+static void embed_forward_ref(Case *c) {
+    ref_embed_forward(R(0), c->ids, c->ids2, R(1), R(2), c->d[0], c->d[1], c->d[2], embed_dropout(c));
+}
+
+static const OpTest embed_forward = {"embed_forward",
+                                     EMBED_SHAPES,
+                                     embed_forward_args,
+                                     NULL,
+                                     embed_forward_op,
+                                     embed_forward_ref,
+                                     NULL,
+                                     {{0}}};
+OP_TEST(embed_forward)
+
+/* The rows of dwpe beyond T stay as they are. */
+static void embed_backward_args(Case *c) {
+    const int n = c->d[0], Tpos = c->d[1], C = c->d[2], V = c->d[3];
+    arg_add(c, "dwte", INOUT, V * C, DT_F32, 0, c->exact ? 0 : 1);
+    arg_add(c, "dwpe", INOUT, (Tpos + 2) * C, DT_F32, 0, c->exact ? 0 : 1);
+    arg_add(c, "dx", IN, n * C, DT_F32, 0, 1);
+    arg_add(c, "dh", IN, c->d[4] ? n * C : 0, c->dtype, 0, 1);
+    arg_add(c, "wte", IN, V * C, DT_F32, 0, 1);
+    arg_add(c, "wpe", IN, (Tpos + 2) * C, DT_F32, 0, 1);
+    c->ids = some_ids(n, 0, V, 1);
+}
+
+static void embed_backward_op(Case *c, const Ops *o) {
+    o->embed_backward(F(0), F(1), T(2), T(3), c->ids, c->d[0], c->d[1], c->d[2], c->d[0] % 2,
+                      embed_dropout(c));
+}
+
+static void embed_backward_ref(Case *c) {
+    ref_embed_backward(R(0), R(1), R(2), R(3), c->ids, c->d[0], c->d[1], c->d[2], c->d[0] % 2,
+                       embed_dropout(c));
+}
+
+static double embed_loss(Case *c) {
+    const int64_t n = c->a[2].n;
+    double *x = xmalloc((size_t)n * sizeof *x);
+    ref_embed_forward(x, c->ids, NULL, R(4), R(5), c->d[0], c->d[1], c->d[2], embed_dropout(c));
+    double sum = weighted(x, R(2), n) + (R(3) ? weighted(x, R(3), n) : 0);
+    free(x);
+    return sum;
+}
+
+static const OpTest embed_backward = {
+    "embed_backward",  EMBED_SHAPES,       embed_backward_args, NULL,
+    embed_backward_op, embed_backward_ref, embed_loss,          {{4, 0}, {5, 1}}};
+OP_TEST(embed_backward)
+
+/* ---- classifier: n, V, Vp, gradient ---------------------------------------------------------------------- */
+
+static void classifier_args(Case *c) {
+    const int n = c->d[0], V = c->d[1], Vp = c->d[2];
+    arg_add(c, "dlogits", OUT, c->d[3] ? n * Vp : 0, c->dtype, 0, 0);
+    arg_add(c, "loss", OUT, n, DT_F32, 0, 0);
+    arg_add(c, "best", OUT, n, DT_F32, 0, 0);
+    arg_add(c, "logits", IN, n * Vp, DT_F32, 3, 9);
+    c->ids = some_ids(n, 0, V, 1);
+    c->ids2 = xcalloc((size_t)n, sizeof *c->ids2);
+    if (n > 1) c->ids[1] = -1;
+    if (n > 2 && V > 4) R(3)[2 * Vp + 1] = R(3)[2 * Vp + V - 1] = 40; /* a tie, and a sharp row */
+}
+
+static float classifier_scale(const Case *c) {
+    return c->d[0] == 1 ? 1 : 0.125f;
+}
+
+static void classifier_op(Case *c, const Ops *o) {
+    o->classifier(T(0), F(1), c->ids2, F(3), c->ids, classifier_scale(c), c->d[0], c->d[1], c->d[2]);
+    for (int i = 0; i < c->d[0]; i++) F(2)[i] = (float)c->ids2[i];
+}
+
+static void classifier_ref(Case *c) {
+    ref_classifier(R(0), R(1), R(2), R(3), c->ids, classifier_scale(c), c->d[0], c->d[1], c->d[2]);
+}
+
+static double classifier_loss(Case *c) {
+    double sum = 0;
+    ref_classifier(NULL, R(1), R(2), R(3), c->ids, 1, c->d[0], c->d[1], c->d[2]);
+    for (int i = 0; i < c->d[0]; i++) sum += R(1)[i];
+    return sum * classifier_scale(c);
+}
+
+static const OpTest classifier = {
+    "classifier",
+    {{1, 2, 128, 1}, {3, 100, 128, 1}, {5, 1000, 1024, 1}, {2, 7, 7, 0}, {9, 257, 384, 1}, {0}},
+    classifier_args,
+    NULL,
+    classifier_op,
+    classifier_ref,
+    classifier_loss,
+    {{3, 0}}};
+OP_TEST(classifier)
+
+TEST(ops_classifier_in_place) {
+    enum { N = 2, V = 50, VP = 128 };
+    float z[N * VP], d[N * VP], loss[N];
+    int32_t target[N] = {4, -1};
+    for (int i = 0; i < N * VP; i++) z[i] = 5 * (float)noise(1, (uint64_t)i);
+    ops->classifier(tensor(d, DT_F32), loss, NULL, z, target, 0.5f, N, V, VP);
+    ops->classifier(tensor(z, DT_F32), loss, NULL, z, target, 0.5f, N, V, VP);
+    EXPECT(!memcmp(z, d, sizeof d));
+}
+
+/* A NaN must not vanish: train.c skips such steps. */
+TEST(ops_classifier_nan) {
+    float z[128] = {0}, loss;
+    int32_t target = 3;
+    z[7] = NAN;
+    ops->classifier(NO_TENSOR, &loss, NULL, z, &target, 1, 1, 100, 128);
+    EXPECT(isnan(loss), "loss %g", loss);
+}
+
+/* ---- optimizer: n, step ---------------------------------------------------------------------------------- */
+
+static void adamw_args(Case *c) {
+    arg_add(c, "w", INOUT, c->d[0], DT_F32, 0, 1);
+    arg_add(c, "m", INOUT, c->d[0], DT_F32, 0, 0.1);
+    arg_add(c, "v", INOUT, c->d[0], DT_F32, 0.01, 0.009);
+    arg_add(c, "g", IN, c->d[0], DT_F32, 0, 1);
+}
+
+static AdamW adamw_of(const Case *c) {
+    return (AdamW){.lr = 0.01f,
+                   .beta1 = 0.9f,
+                   .beta2 = 0.95f,
+                   .eps = 1e-8f,
+                   .weight_decay = 0.1f,
+                   .grad_scale = 0.7f,
+                   .step = (uint64_t)c->d[1]};
+}
+
+static void adamw_op(Case *c, const Ops *o) {
+    AdamW a = adamw_of(c);
+    o->adamw(F(0), F(1), F(2), F(3), c->d[0], &a);
+}
+
+static void adamw_ref(Case *c) {
+    AdamW a = adamw_of(c);
+    ref_adamw(R(0), R(1), R(2), R(3), c->d[0], &a);
+}
+
+static const OpTest adamw = {
+    "adamw", {{1, 1}, {100, 2}, {1003, 1}, {40000, 5000}, {0}}, adamw_args, NULL, adamw_op, adamw_ref, NULL,
+    {{0}}};
+OP_TEST(adamw)
+
+TEST(ops_sums) {
+    for (int64_t n = 1; n < 100000; n = n * 3 + 1) {
+        float *x = xmalloc((size_t)n * sizeof *x);
+        double sum = 0, squares = 0, first[2] = {0};
+        Err e = {0};
+        for (int64_t i = 0; i < n; i++) {
+            x[i] = 1 + (float)noise(1, (uint64_t)i);
+            sum += x[i], squares += (double)x[i] * x[i];
+        }
+        for (int threads = 1; threads <= 3; threads++) {
+            EXPECT(ops->start(threads, &e));
+            double s[2] = {ops->sum(x, n), ops->sum_squares(x, n)};
+            EXPECT(fabs(s[0] - sum) <= 1e-12 * sum && fabs(s[1] - squares) <= 1e-12 * squares);
+            if (threads == 1) memcpy(first, s, sizeof s);
+            EXPECT(!memcmp(first, s, sizeof s), "threads change a sum");
+        }
+        free(x);
+    }
+}
+
+/* ---- the rest of the table ------------------------------------------------------------------------------- */
+
+TEST(ops_memory) {
+    Err e = {0};
+    char zeros[1000] = {0}, text[1000] = "there and back", back[1000];
+    char *p = ops->alloc(sizeof text, "a test", &e);
+    EXPECT_OK(&e);
+    EXPECT((uintptr_t)p % 64 == 0 && !memcmp(p, zeros, sizeof zeros));
+    ops->to_device(p, text, sizeof text);
+    ops->to_host(back, p, sizeof back);
+    EXPECT(!memcmp(text, back, sizeof text));
+    ops->zero(p, 7);
+    EXPECT(p[6] == 0 && p[7] == text[7]);
+    ops->release(p);
+    EXPECT(!ops->alloc(SIZE_MAX - 8, "the moon", &e));
+    EXPECT_ERR(&e, "the moon");
+}
+
+TEST(ops_describe) {
+    Err e = {0};
+    char text[256] = "";
+    EXPECT(ops->start(2, &e));
+    ops->describe(text, sizeof text);
+    EXPECT(strstr(text, ", 2 threads, "), "%s", text);
+    EXPECT(!ops->start(1 << 20, &e));
+    EXPECT_ERR(&e, "train.threads is 1048576");
+    EXPECT(ops->has(DT_F32));
+    EXPECT(ops->peak_flops(DT_F32) > 1e8);
+}
+
+TEST(ops_choose) {
+    Err e = {0};
+    EXPECT(ops_choose("cpu", &e) == &cpu_ops);
+    EXPECT_OK(&e);
+    EXPECT(!ops_choose("tpu", &e));
+    EXPECT_ERR(&e, "must be \"cpu\"");
+}
