@@ -19,7 +19,7 @@ static bool is_jsonl(const char *path) {
     return ends_with(path, n, ".jsonl") || ends_with(path, n, ".jsonl.gz");
 }
 
-static bool is_txt(const char *path) {
+bool doc_is_text(const char *path) {
     size_t n = strlen(path);
     return ends_with(path, n, ".txt") || ends_with(path, n, ".txt.gz");
 }
@@ -28,7 +28,7 @@ bool docs_open(Docs *d, const char *const *files, int n_files, Err *e) {
     *d = (Docs){.files = files, .n_files = n_files};
     for (int i = 0; i < n_files; i++) {
         Text t;
-        if (!is_txt(files[i]) && !is_jsonl(files[i]))
+        if (!doc_is_text(files[i]) && !is_jsonl(files[i]))
             return err_set(e,
                            "%s: its name must end in .txt or .jsonl (or .gz after that), to say what it is",
                            files[i]);

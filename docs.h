@@ -26,6 +26,8 @@ typedef struct Docs {
     char *block; /* read buffer */
 } Docs;
 
+bool doc_is_text(const char *path); /* by its name: a .txt, so one document */
+
 /* Checks that every file has one of the four endings and can be opened. */
 bool docs_open(Docs *d, const char *const *files, int n_files, Err *e);
 void docs_close(Docs *d);
