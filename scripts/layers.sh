@@ -20,6 +20,7 @@ for f in *.c *.h; do
     room=${f%.*}
     a=$(floor "$room")
     [ "$a" = unknown ] && echo "layers: $f has no floor; give it one in scripts/layers.sh" && bad=1 && continue
+    # shellcheck disable=SC2013  # headers have no spaces in their names
     for inc in $(sed -n 's/^#include "\(.*\)\.h".*/\1/p' "$f"); do
         b=$(floor "$inc")
         [ "$inc" = "$room" ] && continue
