@@ -116,12 +116,14 @@ SOURCES = $(filter-out unicode.h,$(wildcard *.c *.h test/*/*.c test/*/*.h))
 format:
 	clang-format -i $(SOURCES)
 
-format-check:
+lint:
 	clang-format --dry-run -Werror $(SOURCES)
+	shellcheck .ci/run $(filter-out test/bad/%.sh $(filter-out %/run.sh,$(wildcard test/cli/*.sh)),$(shell git ls-files '*.sh'))
+	shellcheck -s sh $(wildcard test/cli/*.sh test/bad/*.sh)
 
 clean:
 	rm -rf build build-* $(BUILD) $(BIN)
 
 -include $(OBJS:.o=.d) $(TOBJS:.o=.d) $(BUILD)/main.d
 FORCE:
-.PHONY: FORCE check test test-compat asan ubsan tsan valgrind fuzz fuzz-targets cross layers format format-check clean
+.PHONY: FORCE check test test-compat asan ubsan tsan valgrind fuzz fuzz-targets cross layers format lint clean

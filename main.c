@@ -14,7 +14,7 @@
  * main, and is itself compiled for any CPU. */
 
 #ifdef __x86_64__
-#define REQUIRE(feature)                                                                                      \
+#define REQUIRE(feature) \
     if (!__builtin_cpu_supports(feature)) missing = feature
 __attribute__((constructor, target("no-avx"))) static void check_cpu(void) {
     const char *missing = NULL;
@@ -41,7 +41,8 @@ __attribute__((constructor, target("no-avx"))) static void check_cpu(void) {
     REQUIRE("avx2");
 #endif
     if (!missing) return;
-    fprintf(stderr, "gpt: built for a CPU with %s, which this one lacks; build it here: make clean && make\n", missing);
+    fprintf(stderr, "gpt: built for a CPU with %s, which this one lacks; build it here: make clean && make\n",
+            missing);
     _exit(EXIT_FAULT);
 }
 #endif
