@@ -24,6 +24,7 @@ typedef struct Param {
     bool decay; /* weight decay: matrices only (and the embeddings) */
     Split split;
     int layer;  /* -1: before the layers, n_layer: after them */
+    int role;   /* what the pass uses it for: gpt.c's own numbering */
     int64_t at; /* first element within Gpt.w, Gpt.dw, and the optimizer's moments; multiple of 16 */
 } Param;
 
@@ -60,8 +61,8 @@ double gpt_flops_per_token(const ModelConfig *c, int64_t T);
 const ModelConfig *gpt_config(const Gpt *m);
 const GptOptions *gpt_options(const Gpt *m);
 const Param *gpt_table(const Gpt *m, int *n);
-float *gpt_weights(Gpt *m);   /* [elements], back end's memory */
-float *gpt_gradients(Gpt *m); /* [elements]; NULL unless train */
+float *gpt_weights(const Gpt *m);   /* [elements], back end's memory */
+float *gpt_gradients(const Gpt *m); /* [elements]; NULL unless train */
 int64_t gpt_elements(const Gpt *m);
 
 void gpt_init(Gpt *m, uint64_t seed); /* values depend on (seed, name's row, element) only */

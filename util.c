@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -587,19 +588,36 @@ size_t utf8_whole(const char *s, size_t n) {
 
 /* ---- random numbers -------------------------------------------------------------------------------------- */
 
+static inline void philox_round(uint32_t *c0, uint32_t *c1, uint32_t *c2, uint32_t *c3, uint32_t k0,
+                                uint32_t k1) {
+    uint64_t p0 = (uint64_t)0xD2511F53u * *c0, p1 = (uint64_t)0xCD9E8D57u * *c2;
+    *c0 = (uint32_t)(p1 >> 32) ^ *c1 ^ k0;
+    *c1 = (uint32_t)p1;
+    *c2 = (uint32_t)(p0 >> 32) ^ *c3 ^ k1;
+    *c3 = (uint32_t)p0;
+}
+
+enum { PHILOX_ROUNDS = 10, PHILOX_K0 = 0x9E3779B9, PHILOX_K1 = 0xBB67AE85 };
+
 void philox4x32(uint64_t key, uint64_t hi, uint64_t lo, uint32_t out[4]) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     uint32_t c0 = (uint32_t)lo, c1 = (uint32_t)(lo >> 32), c2 = (uint32_t)hi, c3 = (uint32_t)(hi >> 32);
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-        c1 = (uint32_t)p1;
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
+    for (int round = 0; round < PHILOX_ROUNDS; round++, k0 += PHILOX_K0, k1 += PHILOX_K1)
+        philox_round(&c0, &c1, &c2, &c3, k0, k1);
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+/* The same for counters lo, lo + 1, ...: word i of block j at w[i][j]. A loop over blocks is one the compiler makes
+ * vectors of. */
+enum { PHILOX_BLOCKS = 64 };
+static void philox_many(uint64_t key, uint64_t hi, uint64_t lo, uint32_t w[4][PHILOX_BLOCKS]) {
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    for (int j = 0; j < PHILOX_BLOCKS; j++) {
+        w[0][j] = (uint32_t)(lo + (uint64_t)j), w[1][j] = (uint32_t)((lo + (uint64_t)j) >> 32);
+        w[2][j] = (uint32_t)hi, w[3][j] = (uint32_t)(hi >> 32);
+    }
+    for (int round = 0; round < PHILOX_ROUNDS; round++, k0 += PHILOX_K0, k1 += PHILOX_K1)
+        for (int j = 0; j < PHILOX_BLOCKS; j++) philox_round(&w[0][j], &w[1][j], &w[2][j], &w[3][j], k0, k1);
 }
 
 /* The counter's high half is (purpose, step), its low half the index: 24 bits of purpose, 40 of step. */
@@ -625,6 +643,55 @@ uint64_t rand_below(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t ind
     rand_block(seed, purpose, step, index, r);
     uint64_t x = (uint64_t)r[0] << 32 | r[1]; /* multiply-shift: the bias is below n / 2^64 */
     return (uint64_t)(((unsigned __int128)x * n) >> 64);
+}
+
+/* Normal values by Box and Muller (1958): for uniform u, v the pair sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v). The
+ * functions are short series without branches, so that the compiler makes vectors of them; their errors are below 1e-7. */
+
+/* -2 ln((w + 1/2) / 2^32): with u = 2^e z, ln z = 2 atanh((z - 1) / (z + 1)). */
+static inline float minus_two_log(uint32_t w) {
+    union {
+        float f;
+        uint32_t bits;
+    } u = {.f = ((float)w + 0.5f) * 0x1p-32f};
+    int32_t e = (int32_t)(u.bits - 0x3f3504f3u) >> 23; /* z lies between sqrt(1/2) and sqrt(2) */
+    u.bits -= (uint32_t)e << 23;
+    float s = (u.f - 1) / (u.f + 1), q = s * s;
+    float log_z = 2 * s * (1 + q * (1.0f / 3 + q * (1.0f / 5 + q * (1.0f / 7 + q * (1.0f / 9)))));
+    return -2 * (log_z + (float)e * 0.69314718f);
+}
+
+/* Two of them from two random words. The angle, within +-pi, is four times x: series for x, then doubled twice. */
+static inline void normal_pair(uint32_t w0, uint32_t w1, float std, float *a, float *b) {
+    float r = std * sqrtf(minus_two_log(w0));
+    float x = (float)(int32_t)w1 * (0.785398163f * 0x1p-31f), q = x * x;
+    float s1 = x * (1 + q * (-1.0f / 6 + q * (1.0f / 120 + q * (-1.0f / 5040 + q * (1.0f / 362880)))));
+    float c1 = 1 + q * (-1.0f / 2 + q * (1.0f / 24 + q * (-1.0f / 720 + q * (1.0f / 40320))));
+    float s2 = 2 * s1 * c1, c2 = 1 - 2 * s1 * s1;
+    *a = r * (1 - 2 * s2 * s2);
+    *b = r * (2 * s2 * c2);
+}
+
+static void normals_256(float *out, float std, uint64_t seed, uint64_t hi, uint64_t lo) {
+    uint32_t w[4][PHILOX_BLOCKS];
+    philox_many(seed, hi, lo, w);
+    for (int j = 0; j < PHILOX_BLOCKS; j++) {
+        normal_pair(w[0][j], w[1][j], std, &out[4 * j], &out[4 * j + 1]);
+        normal_pair(w[2][j], w[3][j], std, &out[4 * j + 2], &out[4 * j + 3]);
+    }
+}
+
+void rand_normals(float *out, size_t n, float std, uint64_t seed, uint32_t purpose, uint64_t step,
+                  uint64_t first) {
+    enum { AT_ONCE = 4 * PHILOX_BLOCKS };
+    uint64_t hi = (uint64_t)purpose << 40 | (step & 0xffffffffffu);
+    CHECK(first % 4 == 0);
+    for (size_t at = 0; at < n; at += AT_ONCE) {
+        float last[AT_ONCE];
+        bool whole = n - at >= AT_ONCE;
+        normals_256(whole ? out + at : last, std, seed, hi, (first + at) / 4);
+        if (!whole) memcpy(out + at, last, (n - at) * sizeof *out);
+    }
 }
 
 /* ---- time and progress ----------------------------------------------------------------------------------- */

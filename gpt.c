@@ -1,0 +1,812 @@
+/* gpt.c - floor 3: see gpt.h. What a GPT computes, written once over the op table.
+ *
+ * The model is a chain of blocks, two a layer, and of sites between them:
+ *
+ *     embedding, site 0 -> attention 0 -> site 1 -> mlp 0 -> site 2 -> attention 1 -> ... -> site 2L -> head
+ *
+ * A block reads the operand h of the site before it and writes delta. Site k adds that delta to what the site before it
+ * carries on, and normalises:
+ *
+ *     x_k = carried_(k-1) + dropout(delta),    h_k = norm_k(x_k)
+ *
+ * Pre-norm (GPT-2, GPT-3) carries x: site 0 is h.0.ln_1 over the embedding, site 2l is h.l.ln_1, site 2l+1 is h.l.ln_2, and
+ * site 2L is ln_f. Post-norm (GPT-1) carries h: site 0 is the embedding itself, site 2l+1 is h.l.ln_1 after attention l,
+ * and site 2l+2 is h.l.ln_2 after mlp l. Nothing else differs between the two, forward or backward.
+ *
+ * Read in this order: the table, the pass, the plan. */
+#include "gpt.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { VOCAB_MULTIPLE = 128, PARAM_ALIGN = 16 /* elements */ };
+
+static int64_t round_up(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* ---- what kind of layer ---------------------------------------------------------------------------------- */
+
+static bool is_post_norm(const ModelConfig *c) {
+    return !strcmp(c->model_type, "openai-gpt");
+}
+
+/* What may differ from layer to layer, as data. */
+typedef struct LayerKind {
+    int window;  /* attention sees so many tokens back, itself included; 0: all */
+    float scale; /* of q k^T */
+} LayerKind;
+
+static LayerKind layer_kind(const ModelConfig *c, int l) {
+    bool banded = !strcmp(c->model_type, "gpt3") && l % 2 == 1; /* Brown et al. 2020, section 2.1 */
+    double scale = 1 / sqrt((double)c->n_embd / (double)c->n_head);
+    if (c->scale_attn_by_inverse_layer_idx) scale /= l + 1;
+    return (LayerKind){.window = banded ? (int)c->attention_window : 0, .scale = (float)scale};
+}
+
+/* ---- the parameter table --------------------------------------------------------------------------------- */
+
+enum {
+    WTE,
+    WPE, /* before the layers */
+    LN1_G,
+    LN1_B,
+    QKV_W,
+    QKV_B,
+    OUT_W,
+    OUT_B,
+    LN2_G,
+    LN2_B,
+    FC_W,
+    FC_B,
+    DOWN_W,
+    DOWN_B, /* in each */
+    LNF_G,
+    LNF_B,
+    HEAD_W, /* after them */
+    N_ROLES
+};
+
+typedef enum { NONE, VOCAB, POSITIONS, WIDTH, WIDTH3, INNER } Dim;
+
+/* The Conv1D matrices of Hugging Face's GPT-2 are [in, out]. */
+static const struct {
+    const char *name; /* within its layer */
+    Dim shape[2];
+    Init init;
+    Split split;
+    bool residual; /* writes into the residual stream */
+} roles[N_ROLES] = {
+    [WTE] = {"wte.weight", {VOCAB, WIDTH}, INIT_NORMAL, SPLIT_VOCAB, false},
+    [WPE] = {"wpe.weight", {POSITIONS, WIDTH}, INIT_NORMAL, SPLIT_NONE, false},
+    [LN1_G] = {"ln_1.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
+    [LN1_B] = {"ln_1.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
+    [QKV_W] = {"attn.c_attn.weight", {WIDTH, WIDTH3}, INIT_NORMAL, SPLIT_COLUMNS, false},
+    [QKV_B] = {"attn.c_attn.bias", {WIDTH3}, INIT_ZERO, SPLIT_COLUMNS, false},
+    [OUT_W] = {"attn.c_proj.weight", {WIDTH, WIDTH}, INIT_NORMAL, SPLIT_ROWS, true},
+    [OUT_B] = {"attn.c_proj.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
+    [LN2_G] = {"ln_2.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
+    [LN2_B] = {"ln_2.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
+    [FC_W] = {"mlp.c_fc.weight", {WIDTH, INNER}, INIT_NORMAL, SPLIT_COLUMNS, false},
+    [FC_B] = {"mlp.c_fc.bias", {INNER}, INIT_ZERO, SPLIT_COLUMNS, false},
+    [DOWN_W] = {"mlp.c_proj.weight", {INNER, WIDTH}, INIT_NORMAL, SPLIT_ROWS, true},
+    [DOWN_B] = {"mlp.c_proj.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
+    [LNF_G] = {"ln_f.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
+    [LNF_B] = {"ln_f.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
+    [HEAD_W] = {"lm_head.weight", {VOCAB, WIDTH}, INIT_NORMAL, SPLIT_VOCAB, false},
+};
+
+static bool role_is_in(const ModelConfig *c, int role) {
+    if (role == HEAD_W) return !c->tie_word_embeddings;
+    return !is_post_norm(c) || (role != LNF_G && role != LNF_B);
+}
+
+static int64_t dim_size(const ModelConfig *c, Dim d) {
+    switch (d) {
+    case VOCAB: return c->vocab_size;
+    case POSITIONS: return c->n_positions;
+    case WIDTH: return c->n_embd;
+    case WIDTH3: return 3 * c->n_embd;
+    case INNER: return model_inner(c);
+    case NONE: break;
+    }
+    return 1;
+}
+
+/* GPT-2 draws the matrices that write into the stream smaller, so that the sum of 2L of them keeps its size (Radford
+ * et al. 2019, section 2.3). */
+static double init_std(const ModelConfig *c, int role) {
+    bool smaller = roles[role].residual && !is_post_norm(c);
+    return c->initializer_range / (smaller ? sqrt(2.0 * (double)c->n_layer) : 1);
+}
+
+static Param param_make(const ModelConfig *c, int layer, int role) {
+    Param p = {.role = role, .layer = layer, .init = roles[role].init, .split = roles[role].split};
+    const char *name = roles[role].name;
+    if (is_post_norm(c) && role == WTE) name = "tokens_embed.weight";
+    if (is_post_norm(c) && role == WPE) name = "positions_embed.weight";
+    bool inside = layer >= 0 && layer < c->n_layer;
+    snprintf(p.name, sizeof p.name, inside ? "h.%2$d.%1$s" : "%s", name, layer);
+    p.rank = roles[role].shape[1] == NONE ? 1 : 2;
+    for (int d = 0; d < 2; d++) p.shape[d] = dim_size(c, roles[role].shape[d]);
+    p.count = p.shape[0] * p.shape[1];
+    p.padded = p.count;
+    if (roles[role].shape[0] == VOCAB) p.padded = round_up(p.shape[0], VOCAB_MULTIPLE) * p.shape[1];
+    if (p.init == INIT_NORMAL) p.std = (float)init_std(c, role);
+    p.decay = p.rank == 2;
+    return p;
+}
+
+Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements) {
+    int L = (int)c->n_layer;
+    Param *table = xcalloc((size_t)(L + 1) * N_ROLES, sizeof *table);
+    *n = 0;
+    for (int layer = -1; layer <= L; layer++) {
+        int first = layer < 0   ? WTE
+                    : layer < L ? LN1_G
+                                : LNF_G,
+            end = layer < 0   ? LN1_G
+                  : layer < L ? LNF_G
+                              : N_ROLES;
+        for (int role = first; role < end; role++)
+            if (role_is_in(c, role)) table[(*n)++] = param_make(c, layer, role);
+    }
+    /* In memory, all that decays comes first: the optimizer then makes one sweep over each kind. */
+    int64_t at = 0;
+    for (int decay = 1; decay >= 0; decay--)
+        for (Param *p = table; p < table + *n; p++)
+            if (p->decay == decay) p->at = at, at += round_up(p->padded, PARAM_ALIGN);
+    *elements = at;
+    return table;
+}
+
+int64_t gpt_count(const ModelConfig *c, bool with_positions) {
+    int n;
+    int64_t elements, sum = 0;
+    Param *table = gpt_params(c, &n, &elements);
+    for (int i = 0; i < n; i++)
+        if (with_positions || table[i].role != WPE) sum += table[i].count;
+    free(table);
+    return sum;
+}
+
+double gpt_flops_per_token(const ModelConfig *c, int64_t T) {
+    return 6.0 * (double)gpt_count(c, false) + 6.0 * (double)(c->n_layer * c->n_embd * T);
+}
+
+/* ---- the model in memory --------------------------------------------------------------------------------- */
+
+/* Between two blocks: the residual stream and the next block's operand. */
+typedef struct Site {
+    float *g, *b, *dg, *db; /* [C]; NULL at post-norm's site 0, which has no norm */
+    Tensor x;               /* [n, C] fp32 */
+    Tensor h;               /* [n, C] compute */
+    float *mean, *rstd;     /* [n] */
+} Site;
+
+typedef struct Layer {
+    Attention attention;
+    Linear *qkv, *out, *fc, *down;
+    float *qkv_b, *out_b, *fc_b, *down_b, *dqkv_b, *dout_b, *dfc_b, *ddown_b;
+    Tensor qkv_y;  /* [n, 3, NH, HS] */
+    Tensor att;    /* [n, NH, HS] */
+    float *lse;    /* [B, NH, T] */
+    Tensor fc_pre; /* [n, inner] before GELU */
+    Tensor fc_y;   /* [n, inner] after it */
+} Layer;
+
+struct Gpt {
+    ModelConfig c;
+    GptOptions o;
+    const Ops *ops;
+    bool post_norm;
+    int64_t rows; /* the largest n: B * T */
+    int64_t Vp;   /* vocabulary in memory */
+    GptMemory memory;
+    void *owned[4]; /* what gpt_free releases */
+
+    Param *table;
+    int n_params;
+    int64_t elements;
+    float *w, *dw; /* [elements] */
+    float *wte, *wpe, *dwte, *dwpe;
+    Linear *head;
+    Layer *layer; /* [L] */
+    Site *site;   /* [2L + 1] */
+
+    int32_t *tokens, *targets, *pos, *slot, *best; /* [rows] */
+    float *loss;                                   /* [rows] */
+    /* Scratch that all layers share: gradients (dx of the stream, fp32; dh of an operand), delta and its gradient, and the
+     * widest gradient of a layer, in whose place the chunk of logits stands between forward and backward. */
+    Tensor dx, dh, delta, wide, logits, dlogits;
+    int64_t chunk; /* rows of logits */
+};
+
+/* One run over the model. */
+typedef struct Pass {
+    const Batch *batch; /* NULL when serving */
+    KvCache *kv;        /* NULL unless serving */
+    int64_t n;          /* rows: tokens in all */
+    int B, T;
+    bool train;      /* dropout, and a backward pass follows */
+    bool accumulate; /* gradients add */
+    float scale;     /* of the loss in the gradients */
+} Pass;
+
+/* ---- the pass: forward ----------------------------------------------------------------------------------- */
+
+/* The places where dropout acts, as numbers for the generator. */
+enum { DROP_EMBEDDING, DROP_ATTENTION, DROP_ATTENTION_OUT, DROP_MLP_OUT };
+static uint32_t drop_site(int l, int which) {
+    return (uint32_t)(3 * l + which);
+}
+
+static Dropout dropout(const Pass *p, double probability, uint32_t site) {
+    if (!p->train) return (Dropout){0};
+    const Batch *b = p->batch;
+    return (Dropout){(float)probability, b->seed, b->step, site, b->first_row * (uint64_t)b->T};
+}
+
+/* Of the delta that comes into site k: from attention if k is odd, from an MLP if it is even. */
+static Dropout site_dropout(const Gpt *m, const Pass *p, int k) {
+    if (k == 0) return (Dropout){0};
+    return dropout(p, m->c.resid_pdrop, drop_site((k - 1) / 2, k % 2 ? DROP_ATTENTION_OUT : DROP_MLP_OUT));
+}
+
+static Attention attention_of(const Gpt *m, const Pass *p, int l) {
+    Attention a = m->layer[l].attention;
+    a.B = p->B, a.T = p->T;
+    a.drop = dropout(p, m->c.attn_pdrop, drop_site(l, DROP_ATTENTION));
+    return a;
+}
+
+/* What goes on past site k: the sum, or with post-norm its norm. */
+static Tensor carried(const Gpt *m, int k) {
+    return m->post_norm ? m->site[k].h : m->site[k].x;
+}
+
+static void embed(Gpt *m, const Pass *p) {
+    m->ops->embed_forward(carried(m, 0), m->tokens, p->kv ? m->pos : NULL, m->wte, m->wpe, p->n, p->T,
+                          m->c.n_embd, dropout(p, m->c.embd_pdrop, DROP_EMBEDDING));
+}
+
+/* h_k = norm(x_k), for an x_k that stands. */
+static void site_norm(Gpt *m, const Pass *p, int k) {
+    Site *s = &m->site[k];
+    if (!s->g) return;
+    m->ops->norm_forward(s->h, NO_TENSOR, s->mean, s->rstd, s->x, NO_TENSOR, s->g, s->b,
+                         (float)m->c.layer_norm_epsilon, p->n, m->c.n_embd, (Dropout){0});
+}
+
+/* x_k = carried + dropout(delta), h_k = norm(x_k), in one sweep. */
+static void site_forward(Gpt *m, const Pass *p, int k) {
+    Site *s = &m->site[k];
+    m->ops->norm_forward(s->h, s->x, s->mean, s->rstd, carried(m, k - 1), m->delta, s->g, s->b,
+                         (float)m->c.layer_norm_epsilon, p->n, m->c.n_embd, site_dropout(m, p, k));
+}
+
+static void attention_forward(Gpt *m, const Pass *p, int l) {
+    Layer *y = &m->layer[l];
+    Attention a = attention_of(m, p, l);
+    m->ops->linear_forward(y->qkv_y, NO_TENSOR, m->site[2 * l].h, y->qkv, y->qkv_b, ACT_NONE, p->n);
+    if (p->kv)
+        m->ops->attention_cached(y->att, y->qkv_y, p->kv->k[l], p->kv->v[l], p->kv->capacity, m->slot, m->pos,
+                                 p->n, &a);
+    else
+        m->ops->attention_forward(y->att, y->lse, y->qkv_y, &a);
+    m->ops->linear_forward(m->delta, NO_TENSOR, y->att, y->out, y->out_b, ACT_NONE, p->n);
+}
+
+static void mlp_up(Gpt *m, const Pass *p, int l) {
+    Layer *y = &m->layer[l];
+    m->ops->linear_forward(y->fc_y, p->train ? y->fc_pre : NO_TENSOR, m->site[2 * l + 1].h, y->fc, y->fc_b,
+                           ACT_GELU, p->n);
+}
+
+static void mlp_down(Gpt *m, const Pass *p, int l) {
+    Layer *y = &m->layer[l];
+    m->ops->linear_forward(m->delta, NO_TENSOR, y->fc_y, y->down, y->down_b, ACT_NONE, p->n);
+}
+
+static void forward(Gpt *m, const Pass *p) {
+    embed(m, p);
+    site_norm(m, p, 0);
+    for (int l = 0; l < m->c.n_layer; l++) {
+        attention_forward(m, p, l);
+        site_forward(m, p, 2 * l + 1);
+        mlp_up(m, p, l);
+        mlp_down(m, p, l);
+        site_forward(m, p, 2 * l + 2);
+    }
+}
+
+/* Rows of logits at a time: as even as can be, for n rows. */
+static int64_t chunk_of(const Gpt *m, int64_t n) {
+    int64_t chunks = (n + m->chunk - 1) / m->chunk;
+    return round_up((n + chunks - 1) / chunks, 16);
+}
+
+static Tensor final_hidden(const Gpt *m, int64_t row) {
+    return tensor_at(m->site[2 * m->c.n_layer].h, row * m->c.n_embd);
+}
+
+/* Logits of rows lo .. lo + n of the last hidden state, into m->logits. */
+static void head_forward(Gpt *m, int64_t lo, int64_t n) {
+    m->ops->linear_forward(m->logits, NO_TENSOR, final_hidden(m, lo), m->head, NULL, ACT_NONE, n);
+}
+
+/* The loss of every row, and if training the gradients of the head and of the last hidden state, by chunks of rows: the
+ * logits never exist whole. */
+static void classify(Gpt *m, const Pass *p, int32_t *best) {
+    int64_t chunk = chunk_of(m, p->n);
+    for (int64_t lo = 0; lo < p->n; lo += chunk) {
+        int64_t n = lo + chunk < p->n ? chunk : p->n - lo;
+        head_forward(m, lo, n);
+        m->ops->classifier(p->train ? m->dlogits : NO_TENSOR, m->loss + lo, best ? best + lo : NULL,
+                           m->logits.p, m->targets + lo, p->scale, n, m->c.vocab_size, m->Vp);
+        if (p->train)
+            m->ops->linear_backward(tensor_at(m->dh, lo * m->c.n_embd), m->dlogits, final_hidden(m, lo),
+                                    NO_TENSOR, ACT_NONE, m->head, NULL, p->accumulate || lo > 0, n);
+    }
+}
+
+/* ---- the pass: backward ---------------------------------------------------------------------------------- */
+
+/* In: m->dx, the gradient that reaches the stream from above (none at the top), and m->dh, that of h_k. Out: m->dx below
+ * the site, and m->delta, the gradient of the delta that came into it. */
+static void site_backward(Gpt *m, const Pass *p, int k) {
+    Site *s = &m->site[k];
+    Tensor from_above = k == 2 * m->c.n_layer ? NO_TENSOR : m->dx;
+    if (!s->g) return;
+    m->ops->norm_backward(m->dx, k ? m->delta : NO_TENSOR, from_above, m->dh, s->x, s->mean, s->rstd, s->g,
+                          s->dg, s->db, p->accumulate, m->post_norm, p->n, m->c.n_embd,
+                          site_dropout(m, p, k));
+}
+
+/* From m->delta, the gradient of the block's output, to m->dh, that of its operand. */
+static void mlp_backward(Gpt *m, const Pass *p, int l) {
+    Layer *y = &m->layer[l];
+    bool acc = p->accumulate;
+    m->ops->linear_backward(m->wide, m->delta, y->fc_y, y->fc_pre, ACT_GELU, y->down, y->ddown_b, acc, p->n);
+    m->ops->linear_backward(m->dh, m->wide, m->site[2 * l + 1].h, NO_TENSOR, ACT_NONE, y->fc, y->dfc_b, acc,
+                            p->n);
+}
+
+static void attention_backward(Gpt *m, const Pass *p, int l) {
+    Layer *y = &m->layer[l];
+    Attention a = attention_of(m, p, l);
+    bool acc = p->accumulate;
+    m->ops->linear_backward(m->dh, m->delta, y->att, NO_TENSOR, ACT_NONE, y->out, y->dout_b, acc, p->n);
+    m->ops->attention_backward(m->wide, m->dh, y->att, y->qkv_y, y->lse, &a);
+    m->ops->linear_backward(m->dh, m->wide, m->site[2 * l].h, NO_TENSOR, ACT_NONE, y->qkv, y->dqkv_b, acc,
+                            p->n);
+}
+
+/* Recomputation: fill the shared buffers again with what layer l's backward reads, from what site 2l carried. The very
+ * same calls give the very same bits. Pre-norm's next site kept its own x, so there the last product is not needed. */
+static void layer_again(Gpt *m, const Pass *p, int l) {
+    if (!m->post_norm) site_norm(m, p, 2 * l);
+    attention_forward(m, p, l);
+    site_forward(m, p, 2 * l + 1);
+    mlp_up(m, p, l);
+    if (!m->post_norm) return;
+    mlp_down(m, p, l);
+    site_forward(m, p, 2 * l + 2);
+}
+
+static void embed_backward(Gpt *m, const Pass *p) {
+    const int64_t C = m->c.n_embd;
+    if (!p->accumulate) {
+        m->ops->zero(m->dwpe, (size_t)(m->c.n_positions * C) * sizeof(float));
+        if (m->dwte != NULL && !m->c.tie_word_embeddings)
+            m->ops->zero(m->dwte, (size_t)(m->Vp * C) * sizeof(float));
+    }
+    m->ops->embed_backward(m->dwte, m->dwpe, m->dx, m->post_norm ? m->dh : NO_TENSOR, m->tokens, p->n, p->T,
+                           C, true, dropout(p, m->c.embd_pdrop, DROP_EMBEDDING));
+}
+
+static void backward(Gpt *m, const Pass *p) {
+    int L = (int)m->c.n_layer;
+    for (int l = L - 1; l >= 0; l--) {
+        if (m->o.recompute == RECOMPUTE_BLOCK && l < L - 1)
+            layer_again(m, p, l); /* the last one's still stand */
+        site_backward(m, p, 2 * l + 2);
+        mlp_backward(m, p, l);
+        site_backward(m, p, 2 * l + 1);
+        attention_backward(m, p, l);
+    }
+    site_backward(m, p, 0);
+    embed_backward(m, p);
+}
+
+/* ---- training and scoring -------------------------------------------------------------------------------- */
+
+static void upload_tokens(Gpt *m, int32_t *dst, const int32_t *src, int64_t n, int32_t least) {
+    for (int64_t i = 0; i < n; i++)
+        CHECK(src[i] >= least && src[i] < m->c.vocab_size, "token %d of a vocabulary of %d", src[i],
+              (int)m->c.vocab_size);
+    m->ops->to_device(dst, src, (size_t)n * sizeof *src);
+}
+
+static Pass pass_over(Gpt *m, const Batch *b) {
+    Pass p = {.batch = b, .n = (int64_t)b->B * b->T, .B = b->B, .T = b->T};
+    CHECK(p.n > 0 && p.n <= m->rows && b->T <= m->c.n_positions, "batch of %d x %d", b->B, b->T);
+    upload_tokens(m, m->tokens, b->tokens, p.n, 0);
+    upload_tokens(m, m->targets, b->targets, p.n, -1);
+    return p;
+}
+
+double gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate) {
+    CHECK(m->o.train);
+    Pass p = pass_over(m, b);
+    p.train = true, p.scale = scale, p.accumulate = accumulate;
+    forward(m, &p);
+    classify(m, &p, NULL);
+    backward(m, &p);
+    return m->ops->sum(m->loss, p.n);
+}
+
+void gpt_losses(Gpt *m, const Batch *b, float *loss, int32_t *best) {
+    Pass p = pass_over(m, b);
+    forward(m, &p);
+    classify(m, &p, best ? m->best : NULL);
+    m->ops->to_host(loss, m->loss, (size_t)p.n * sizeof *loss);
+    if (best) m->ops->to_host(best, m->best, (size_t)p.n * sizeof *best);
+}
+
+/* ---- serving --------------------------------------------------------------------------------------------- */
+
+static int64_t kv_elements(const ModelConfig *c, int slots, int64_t capacity) {
+    return round_up(slots * c->n_embd * capacity,
+                    32); /* of keys, or of values, in one layer; 64 bytes at least */
+}
+
+size_t kv_bytes(const ModelConfig *c, Dtype d, int slots, int64_t capacity) {
+    return (size_t)(2 * c->n_layer * kv_elements(c, slots, capacity)) * dtype_size(d);
+}
+
+bool kv_create(KvCache *kv, const Gpt *m, int slots, int64_t capacity, Err *e) {
+    *kv = (KvCache){.slots = slots, .capacity = capacity, .ops = m->ops};
+    kv->memory = m->ops->alloc(kv_bytes(&m->c, m->o.compute, slots, capacity), "key/value cache", e);
+    if (!kv->memory) return false;
+    int64_t each = kv_elements(&m->c, slots, capacity), L = m->c.n_layer;
+    kv->k = xcalloc((size_t)L, sizeof *kv->k);
+    kv->v = xcalloc((size_t)L, sizeof *kv->v);
+    for (int64_t l = 0; l < L; l++) {
+        kv->k[l] = tensor_at(tensor(kv->memory, m->o.compute), 2 * l * each);
+        kv->v[l] = tensor_at(kv->k[l], each);
+    }
+    return true;
+}
+
+void kv_free(KvCache *kv) {
+    if (kv->memory) kv->ops->release(kv->memory);
+    free(kv->k);
+    free(kv->v);
+    *kv = (KvCache){0};
+}
+
+/* How many of want[0 .. n) name rows that stand in a row, at most `limit`. */
+static int run_length(const int32_t *want, int n, int64_t limit) {
+    int k = 1;
+    while (k < n && k < limit && want[k] == want[0] + k) k++;
+    return k;
+}
+
+void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot, const int32_t *pos, int n,
+                const int32_t *want, int n_want, float *logits) {
+    const int64_t V = m->c.vocab_size;
+    Pass p = {.kv = kv, .n = n, .B = n, .T = 1};
+    CHECK(n > 0 && n <= m->rows, "%d tokens for a model made for %d", n, (int)m->rows);
+    for (int i = 0; i < n; i++)
+        CHECK(slot[i] >= 0 && slot[i] < kv->slots && pos[i] >= 0 && pos[i] < kv->capacity &&
+                  pos[i] < m->c.n_positions,
+              "position %d of slot %d", pos[i], slot[i]);
+    upload_tokens(m, m->tokens, tokens, n, 0);
+    m->ops->to_device(m->slot, slot, (size_t)n * sizeof *slot);
+    m->ops->to_device(m->pos, pos, (size_t)n * sizeof *pos);
+    forward(m, &p);
+    for (int i = 0, k; i < n_want; i += k) {
+        CHECK(want[i] >= 0 && want[i] < n);
+        k = run_length(want + i, n_want - i, m->chunk);
+        head_forward(m, want[i], k);
+        for (int j = 0; j < k; j++)
+            m->ops->to_host(logits + (i + j) * V, (float *)m->logits.p + j * m->Vp,
+                            (size_t)V * sizeof *logits);
+    }
+}
+
+/* ---- the plan -------------------------------------------------------------------------------------------- */
+
+/* Hands out pieces of memory. Run once without memory it measures; run again with that much it places. */
+typedef struct Plan {
+    char *base;
+    size_t used;
+} Plan;
+
+static void *plan_take(Plan *p, int64_t elements, size_t size) {
+    void *at = p->base ? p->base + p->used : NULL;
+    p->used += ((size_t)elements * size + 63) & ~(size_t)63;
+    return at;
+}
+
+static Tensor plan_tensor(Plan *p, int64_t elements, Dtype d) {
+    return tensor(plan_take(p, elements, dtype_size(d)), d);
+}
+
+/* A buffer of this layer's or site's own if backward must find it, else the one that all share. */
+static Tensor plan_kept(Plan *keep, bool own, Tensor shared, int64_t elements) {
+    return own ? plan_tensor(keep, elements, shared.dtype) : shared;
+}
+
+/* Sites keep what backward reads: everything, or, when blocks are recomputed, what each layer starts from. Shared buffers
+ * go by parity, so that a site never overwrites what the site before it carries. */
+static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
+    const int64_t n = m->rows * m->c.n_embd, last = 2 * m->c.n_layer;
+    Tensor x[2], h[2];
+    bool all = m->o.train && m->o.recompute == RECOMPUTE_NONE;
+    for (int i = 0; i < 2; i++) {
+        x[i] = all ? tensor(NULL, DT_F32) : plan_tensor(work, n, DT_F32);
+        h[i] = all ? tensor(NULL, m->o.compute) : plan_tensor(work, n, m->o.compute);
+    }
+    for (int64_t k = 0; k <= last; k++) {
+        Site *s = &m->site[k];
+        bool layer_input = m->o.train && k % 2 == 0;
+        if (k > 0 || !m->post_norm)
+            s->x = plan_kept(keep, all || (layer_input && !m->post_norm), x[k % 2], n);
+        s->h = plan_kept(keep, all || (layer_input && (m->post_norm || k == last)), h[k % 2], n);
+        s->mean = plan_take(keep, m->rows, sizeof(float));
+        s->rstd = plan_take(keep, m->rows, sizeof(float));
+    }
+}
+
+static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
+    const int64_t C = m->rows * m->c.n_embd, F = m->rows * model_inner(&m->c);
+    const Dtype d = m->o.compute;
+    bool own = m->o.train && m->o.recompute == RECOMPUTE_NONE;
+    Layer shared = {.qkv_y = {.dtype = d}, .att = {.dtype = d}, .fc_pre = {.dtype = d}, .fc_y = {.dtype = d}};
+    if (!own) {
+        shared.qkv_y = plan_tensor(work, 3 * C, d);
+        shared.att = plan_tensor(work, C, d);
+        if (m->o.train) shared.fc_pre = plan_tensor(work, F, d);
+        shared.fc_y = plan_tensor(work, F, d);
+        shared.lse = plan_take(work, m->rows * m->c.n_head, sizeof(float));
+    }
+    for (int64_t l = 0; l < m->c.n_layer; l++) {
+        Layer *y = &m->layer[l];
+        y->qkv_y = plan_kept(keep, own, shared.qkv_y, 3 * C);
+        y->att = plan_kept(keep, own, shared.att, C);
+        y->fc_pre = plan_kept(keep, own, shared.fc_pre, F);
+        y->fc_y = plan_kept(keep, own, shared.fc_y, F);
+        y->lse = own ? plan_take(keep, m->rows * m->c.n_head, sizeof(float)) : shared.lse;
+    }
+}
+
+/* The logits of so many rows as fit LOGITS_BYTES: enough rows for an efficient product, few enough to be small beside the
+ * activations. A constant, so that results depend on nothing but the model and the batch. */
+enum { LOGITS_BYTES = 128 << 20, CHUNK_MULTIPLE = 64 };
+
+static void plan_scratch(Gpt *m, Plan *work) {
+    const int64_t C = m->c.n_embd, F = model_inner(&m->c), n = m->rows;
+    const Dtype d = m->o.compute;
+    int32_t **ids[] = {&m->tokens, &m->targets, &m->pos, &m->slot, &m->best};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) *ids[i] = plan_take(work, n, sizeof **ids[i]);
+    m->loss = plan_take(work, n, sizeof(float));
+    m->delta = plan_tensor(work, n * C, d);
+    if (m->o.train) m->dx = plan_tensor(work, n * C, DT_F32), m->dh = plan_tensor(work, n * C, d);
+    /* Logits and `wide` are never alive at once. */
+    size_t mark = work->used;
+    m->logits = plan_tensor(work, m->chunk * m->Vp, DT_F32);
+    if (m->o.train) m->dlogits = d == DT_F32 ? m->logits : plan_tensor(work, m->chunk * m->Vp, d);
+    size_t end = work->used;
+    work->used = mark;
+    if (m->o.train) m->wide = plan_tensor(work, n * (F > 3 * C ? F : 3 * C), d);
+    if (work->used < end) work->used = end;
+}
+
+static void plan_buffers(Gpt *m, Plan *keep, Plan *work) {
+    plan_sites(m, keep, work);
+    plan_layers(m, keep, work);
+    plan_scratch(m, work);
+}
+
+/* ---- making it ------------------------------------------------------------------------------------------- */
+
+/* The one map from (layer, role) to a tensor: layers may come to share theirs here. */
+static const Param *find(const Gpt *m, int64_t layer, int role) {
+    for (const Param *p = m->table; p < m->table + m->n_params; p++)
+        if (p->role == role && p->layer == layer) return p;
+    return NULL;
+}
+
+static float *weight(const Gpt *m, int64_t layer, int role) {
+    const Param *p = find(m, layer, role);
+    return p && m->w ? m->w + p->at : NULL;
+}
+
+static float *gradient(const Gpt *m, int64_t layer, int role) {
+    const Param *p = find(m, layer, role);
+    return p && m->dw ? m->dw + p->at : NULL;
+}
+
+static LinearSpec linear_spec(const Gpt *m, int64_t layer, int role) {
+    static float not_yet; /* while only measuring: a gradient will be there */
+    const Param *p = find(m, layer, role);
+    LinearSpec s = {.in = p->shape[0], .out = p->shape[1], .compute = m->o.compute, .max_rows = m->rows};
+    if (p->split == SPLIT_VOCAB) s.out_major = true, s.in = p->shape[1], s.out = m->Vp, s.max_rows = m->chunk;
+    s.w = weight(m, layer, role);
+    s.dw = m->o.train && !m->dw ? &not_yet : gradient(m, layer, role);
+    return s;
+}
+
+/* Measures every linear's prepared copies, and makes them if `create`. */
+static bool make_linears(Gpt *m, bool create, Err *e) {
+    static const int in_layer[] = {QKV_W, OUT_W, FC_W, DOWN_W};
+    int64_t L = m->c.n_layer;
+    m->memory.prepared = 0;
+    for (int64_t i = 0; i <= 4 * L; i++) {
+        Layer *y = &m->layer[i / 4];
+        bool is_head = i == 4 * L, tied = m->c.tie_word_embeddings;
+        LinearSpec s = is_head ? linear_spec(m, tied ? -1 : L, tied ? WTE : HEAD_W)
+                               : linear_spec(m, i / 4, in_layer[i % 4]);
+        m->memory.prepared += m->ops->linear_bytes(&s);
+        Linear **at = is_head ? &m->head : (Linear * *[]){&y->qkv, &y->out, &y->fc, &y->down}[i % 4];
+        if (create && !(*at = m->ops->linear_create(&s, e))) return false;
+    }
+    return true;
+}
+
+/* Pointers into the table's tensors, looked up once. */
+static void bind_parameters(Gpt *m) {
+    const int64_t L = m->c.n_layer;
+    m->wte = weight(m, -1, WTE), m->dwte = gradient(m, -1, WTE);
+    m->wpe = weight(m, -1, WPE), m->dwpe = gradient(m, -1, WPE);
+    for (int64_t l = 0; l < L; l++) {
+        Layer *y = &m->layer[l];
+        y->qkv_b = weight(m, l, QKV_B), y->dqkv_b = gradient(m, l, QKV_B);
+        y->out_b = weight(m, l, OUT_B), y->dout_b = gradient(m, l, OUT_B);
+        y->fc_b = weight(m, l, FC_B), y->dfc_b = gradient(m, l, FC_B);
+        y->down_b = weight(m, l, DOWN_B), y->ddown_b = gradient(m, l, DOWN_B);
+    }
+    for (int64_t k = 0; k <= 2 * L; k++) {
+        Site *s = &m->site[k];
+        /* Which of the model's norms this is, in order: two a layer, then ln_f. */
+        int64_t norm = m->post_norm ? k - 1 : k;
+        if (norm < 0) continue;
+        int g = norm == 2 * L ? LNF_G : norm % 2 ? LN2_G : LN1_G, b = g + 1;
+        s->g = weight(m, norm / 2, g), s->dg = gradient(m, norm / 2, g);
+        s->b = weight(m, norm / 2, b), s->db = gradient(m, norm / 2, b);
+    }
+}
+
+/* Everything about the model but its memory. */
+static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
+    Gpt *m = xcalloc(1, sizeof *m);
+    m->c = *c, m->o = *o, m->ops = o->ops;
+    m->post_norm = is_post_norm(c);
+    m->rows = (int64_t)o->B * o->T;
+    m->Vp = round_up(c->vocab_size, VOCAB_MULTIPLE);
+    int64_t fit = LOGITS_BYTES / (m->Vp * (int64_t)sizeof(float)) / CHUNK_MULTIPLE * CHUNK_MULTIPLE;
+    if (fit < CHUNK_MULTIPLE) fit = CHUNK_MULTIPLE;
+    m->chunk = m->rows < fit ? m->rows : fit;
+    m->table = gpt_params(c, &m->n_params, &m->elements);
+    m->layer = xcalloc((size_t)c->n_layer, sizeof *m->layer);
+    m->site = xcalloc((size_t)(2 * c->n_layer + 1), sizeof *m->site);
+    for (int l = 0; l < c->n_layer; l++) {
+        LayerKind kind = layer_kind(c, l);
+        m->layer[l].attention = (Attention){.NH = (int)c->n_head,
+                                            .NH_total = (int)c->n_head,
+                                            .HS = (int)(c->n_embd / c->n_head),
+                                            .window = kind.window,
+                                            .scale = kind.scale};
+    }
+    Plan keep = {0}, work = {0};
+    plan_buffers(m, &keep, &work);
+    make_linears(m, false, NULL);
+    m->memory.weights = (size_t)m->elements * sizeof(float);
+    m->memory.gradients = o->train ? m->memory.weights : 0;
+    m->memory.activations = keep.used;
+    m->memory.workspace = work.used;
+    return m;
+}
+
+bool gpt_memory(const ModelConfig *c, const GptOptions *o, GptMemory *mem, Err *e) {
+    if (!model_check(c, "model", e)) return false;
+    Gpt *m = describe(c, o);
+    *mem = m->memory;
+    gpt_free(m);
+    return true;
+}
+
+Gpt *gpt_create(const ModelConfig *c, const GptOptions *o, Err *e) {
+    if (!model_check(c, "model", e)) return NULL;
+    Gpt *m = describe(c, o);
+    const struct {
+        size_t bytes;
+        const char *what;
+    } need[4] = {{m->memory.weights, "weights"},
+                 {m->memory.gradients, "gradients"},
+                 {m->memory.activations, "activations"},
+                 {m->memory.workspace, "workspace"}};
+    bool ok = true;
+    for (int i = 0; i < 4 && ok; i++)
+        if (need[i].bytes) ok = (m->owned[i] = m->ops->alloc(need[i].bytes, need[i].what, e)) != NULL;
+    if (ok) {
+        m->w = m->owned[0], m->dw = m->owned[1];
+        plan_buffers(m, &(Plan){.base = m->owned[2]}, &(Plan){.base = m->owned[3]});
+        bind_parameters(m);
+        ok = make_linears(m, true, e);
+    }
+    if (ok) return m;
+    gpt_free(m);
+    return NULL;
+}
+
+void gpt_free(Gpt *m) {
+    if (!m) return;
+    for (int64_t l = 0; l < m->c.n_layer; l++) {
+        Layer *y = &m->layer[l];
+        Linear *all[] = {y->qkv, y->out, y->fc, y->down};
+        for (int i = 0; i < 4; i++)
+            if (all[i]) m->ops->linear_free(all[i]);
+    }
+    if (m->head) m->ops->linear_free(m->head);
+    for (int i = 0; i < 4; i++)
+        if (m->owned[i]) m->ops->release(m->owned[i]);
+    free(m->table);
+    free(m->layer);
+    free(m->site);
+    free(m);
+}
+
+void gpt_weights_changed(Gpt *m) {
+    for (int64_t l = 0; l < m->c.n_layer; l++) {
+        Layer *y = &m->layer[l];
+        Linear *all[] = {y->qkv, y->out, y->fc, y->down};
+        for (int i = 0; i < 4; i++) m->ops->linear_refresh(all[i]);
+    }
+    m->ops->linear_refresh(m->head);
+}
+
+const ModelConfig *gpt_config(const Gpt *m) {
+    return &m->c;
+}
+const GptOptions *gpt_options(const Gpt *m) {
+    return &m->o;
+}
+const Param *gpt_table(const Gpt *m, int *n) {
+    return *n = m->n_params, m->table;
+}
+float *gpt_weights(const Gpt *m) {
+    return m->w;
+}
+float *gpt_gradients(const Gpt *m) {
+    return m->dw;
+}
+int64_t gpt_elements(const Gpt *m) {
+    return m->elements;
+}
+
+/* ---- initial weights ------------------------------------------------------------------------------------- */
+
+/* By pieces that stay in a core's cache, so that the memory is written once and by all threads. */
+static void init_param(Gpt *m, const Param *p, uint64_t seed, uint64_t row) {
+    enum { PIECE = 8192 };
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < p->count; at += PIECE) {
+        float piece[PIECE];
+        int64_t n = p->count - at < PIECE ? p->count - at : PIECE;
+        if (p->init == INIT_NORMAL)
+            rand_normals(piece, (size_t)n, p->std, seed, RAND_INIT, row, (uint64_t)at);
+        else
+            for (int64_t i = 0; i < n; i++) piece[i] = p->init == INIT_ONE;
+        m->ops->to_device(m->w + p->at + at, piece, (size_t)n * sizeof *piece);
+    }
+}
+
+void gpt_init(Gpt *m, uint64_t seed) {
+    for (int i = 0; i < m->n_params; i++) init_param(m, &m->table[i], seed, (uint64_t)i);
+    gpt_weights_changed(m);
+}
