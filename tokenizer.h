@@ -21,6 +21,10 @@ void ids_free(Ids *ids);
 Tokenizer *tokenizer_open(const char *path, Err *e);
 /* Write vocab.json, merges.txt and tokenizer.json into a folder that exists. */
 bool tokenizer_save(const Tokenizer *t, const char *dir, Err *e);
+/* How tokenizer.json spells a merge: "a b", which every version of Hugging Face's tokenizers reads and
+ * tokenizer_save writes, or ["a", "b"], as versions since 0.20 write it. */
+typedef enum { MERGES_STRINGS, MERGES_PAIRS } MergeSpelling;
+bool tokenizer_save_as(const Tokenizer *t, const char *dir, MergeSpelling spelling, Err *e);
 void tokenizer_free(Tokenizer *t);
 
 int32_t tokenizer_size(const Tokenizer *t); /* number of ids, special tokens included */

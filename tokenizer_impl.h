@@ -1,0 +1,61 @@
+/* tokenizer_impl.h - floor 2: what the tokenizer's files share. tokenizer.c encodes and decodes,
+ * tokenizer_files.c reads and writes folders, tokenizer_train.c learns merges. */
+#ifndef GPT_TOKENIZER_IMPL_H
+#define GPT_TOKENIZER_IMPL_H
+
+#include "tokenizer.h"
+
+#include <pthread.h>
+
+/* Rank r of the merge list: wherever `left` and `right` stand side by side they may become `id`. */
+typedef struct Merge {
+    int32_t left, right, id;
+} Merge;
+
+/* The merge list as a hash table (open addressing, linear probing): key left << 32 | right. */
+typedef struct PairSlot {
+    uint64_t key;
+    uint32_t rank; /* NO_RANK: an empty slot */
+    int32_t id;
+} PairSlot;
+#define NO_RANK UINT32_MAX
+
+typedef struct Cache Cache; /* pieces seen lately and their ids; one for each call in progress */
+
+struct Tokenizer {
+    int32_t n, cap;      /* ids */
+    Str bytes;           /* of all tokens, end to end */
+    size_t *start;       /* [n + 1] where each begins in `bytes` */
+    int32_t *find;       /* [find_size] hash table from a token's bytes to its id, -1: empty */
+    uint32_t find_size;  /* a power of two, at least 2 n */
+    Merge *merge;        /* [n_merges], by rank */
+    int32_t n_merges;
+    int32_t *special;    /* [n_special] ids, longest name first */
+    int32_t n_special;
+    int32_t eot;         /* -1: none */
+    /* the rest is made by tokenizer_finish */
+    int32_t byte_id[256];
+    PairSlot *pair;      /* [1 << pair_bits] */
+    int pair_bits;
+    uint8_t joins[256 * 256 / 8]; /* bit a * 256 + b: some token holds byte a followed by byte b */
+    pthread_mutex_t lock;         /* of `idle` */
+    Cache *idle;                  /* caches that no call holds */
+};
+
+Tokenizer *tokenizer_new(void);
+int32_t tokenizer_add(Tokenizer *t, const char *bytes, size_t n); /* the next id */
+int32_t tokenizer_find(const Tokenizer *t, const char *bytes, size_t n); /* -1: no such token */
+void tokenizer_add_special(Tokenizer *t, int32_t id);
+void tokenizer_add_merge(Tokenizer *t, int32_t left, int32_t right, int32_t id);
+/* Check that the parts fit together and make what encode needs; `name` is the file that errors blame. */
+bool tokenizer_finish(Tokenizer *t, const char *name, Err *e);
+
+/* The byte b of each id below 256, in GPT-2's order: printable ones first. */
+void tokenizer_byte_order(uint8_t order[256]);
+
+/* Length of the first piece of GPT-2's pattern in p[0..n), n > 0, valid UTF-8. */
+size_t tokenizer_piece(const uint8_t *p, size_t n);
+/* Length of the longest prefix that is valid UTF-8. */
+size_t tokenizer_valid_prefix(const uint8_t *p, size_t n);
+
+#endif
