@@ -1,5 +1,6 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
 #include "demo.h"
+#include "tokenizer.h"
 #include "util.h"
 
 #include <errno.h>
@@ -100,6 +101,36 @@ static bool arg_count(const Args *a, const char *name, uint64_t otherwise, uint6
                      text);
 }
 
+/* The value of a flag that must be given. */
+static const char *arg_needed(const Args *a, const char *name, Err *e) {
+    const char *v = arg(a, name, NULL);
+    if (!v) err_usage(e, "gpt %s: %s is needed; see gpt %s --help", a->cmd->name, name, a->cmd->name);
+    return v;
+}
+
+/* Which of the words (NULL at the end) the flag gives; the first one if it is not given. */
+static bool arg_word(const Args *a, const char *name, const char *const *words, int *out, Err *e) {
+    const char *v = arg(a, name, words[0]);
+    for (*out = 0; words[*out]; ++*out)
+        if (!strcmp(v, words[*out])) return true;
+    Str all = {0};
+    for (int i = 0; words[i]; i++) str_printf(&all, "%s%s", i ? ", " : "", words[i]);
+    err_usage(e, "gpt %s: %s %s: must be one of %s", a->cmd->name, name, v, all.p);
+    str_free(&all);
+    return false;
+}
+
+/* All bytes of a file, or of stdin when path is NULL, as they are. */
+static bool read_input(const char *path, Str *s, Err *e) {
+    if (path) return file_read(path, SIZE_MAX / 2, &s->p, &s->n, e);
+    char *block = xmalloc(1 << 20);
+    ssize_t got;
+    while ((got = read(0, block, 1 << 20)) > 0 || (got < 0 && errno == EINTR))
+        if (got > 0) str_put(s, block, (size_t)got);
+    free(block);
+    return got == 0 || err_set(e, "stdin: cannot read: %s", strerror(errno));
+}
+
 /* ---- the commands ---------------------------------------------------------------------------------------- */
 
 static bool cmd_version(const Args *a, Err *e) {
@@ -132,9 +163,131 @@ static bool cmd_data_demo(const Args *a, Err *e) {
     return !out || demo_write(out, seed, bytes, docs, e);
 }
 
+/* ---- gpt tokenizer ---- */
+
+static const Flag tokenizer_train_flags[] = {
+    {"--input", "FILE", "text: .txt (one document each) or .jsonl (one a line), plain or .gz", true},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--vocab-size", "N", "entries, such as 50257 or 32K; the 256 bytes and <|endoftext|> count", false},
+    {"--out", "DIR", "folder for vocab.json, merges.txt and tokenizer.json", false},
+    {"--merges", "strings|pairs", "how tokenizer.json spells merges: \"a b\" or [\"a\", \"b\"] (strings)",
+     false},
+    {"--threads", "N", "threads that count (all); the result is the same for any number", false},
+    {0}};
+
+static bool cmd_tokenizer_train(const Args *a, Err *e) {
+    const char *const *words = (const char *const[]){"strings", "pairs", NULL};
+    const char **files = xmalloc((size_t)a->n * sizeof *files), *out = arg_needed(a, "--out", e);
+    int n_files = 0, merges;
+    uint64_t vocab_size, threads;
+    for (int i = 0; i < a->n; i++)
+        if (!strcmp(a->given[i].flag->name, "--input")) files[n_files++] = a->given[i].value;
+    Tokenizer *t = NULL;
+    if (out && arg_needed(a, "--input", e) && arg_needed(a, "--vocab-size", e) &&
+        arg_count(a, "--vocab-size", 0, &vocab_size, e) && arg_count(a, "--threads", 0, &threads, e) &&
+        arg_word(a, "--merges", words, &merges, e))
+        t = tokenizer_train(files, n_files, arg(a, "--key", NULL),
+                            (int32_t)(vocab_size < INT32_MAX ? vocab_size : INT32_MAX),
+                            (int)(threads < 1024 ? threads : 1024), e);
+    bool ok = t && dir_make(out, e) && tokenizer_save_as(t, out, merges ? MERGES_PAIRS : MERGES_STRINGS, e);
+    if (ok) note("%s: a tokenizer of %d entries", out, tokenizer_size(t));
+    tokenizer_free(t);
+    free(files);
+    return ok;
+}
+
+static const Flag tokenizer_encode_flags[] = {
+    {"--tokenizer", "DIR", "a folder with a tokenizer, or a tokenizer.json", false},
+    {"--input", "FILE", "text, any bytes (stdin)", false},
+    {"--special", "split|refuse|text",
+     "what <|endoftext|> in the text is: its id, an error, plain text (split)", false},
+    {"--count", NULL, "print how many ids there are instead of the ids", false},
+    {0}};
+
+/* Ids as text, space between, newline at the end. */
+static void print_ids(const Ids *ids) {
+    enum { WIDEST = 12, BLOCK = 1 << 16 };
+    char block[BLOCK];
+    size_t n = 0;
+    for (size_t i = 0; i < ids->n; i++) {
+        char digits[WIDEST];
+        int at = WIDEST;
+        digits[--at] = i + 1 < ids->n ? ' ' : '\n';
+        for (int32_t v = ids->id[i]; at == WIDEST - 1 || v; v /= 10) digits[--at] = (char)('0' + v % 10);
+        if (n + WIDEST > BLOCK) fwrite(block, 1, n, stdout), n = 0;
+        memcpy(block + n, digits + at, (size_t)(WIDEST - at));
+        n += (size_t)(WIDEST - at);
+    }
+    fwrite(block, 1, n, stdout);
+}
+
+static bool cmd_tokenizer_encode(const Args *a, Err *e) {
+    const char *const *words = (const char *const[]){"split", "refuse", "text", NULL};
+    const char *dir = arg_needed(a, "--tokenizer", e);
+    int special;
+    Str text = {0};
+    Ids ids = {0};
+    if (!dir || !arg_word(a, "--special", words, &special, e)) return false;
+    Tokenizer *t = tokenizer_open(dir, e);
+    bool ok = t && read_input(arg(a, "--input", NULL), &text, e) &&
+              tokenizer_encode(t, text.p, text.n, (SpecialMode)special, &ids, e);
+    if (ok && arg(a, "--count", NULL))
+        printf("%zu\n", ids.n);
+    else if (ok)
+        print_ids(&ids);
+    str_free(&text);
+    ids_free(&ids);
+    tokenizer_free(t);
+    return ok;
+}
+
+static const Flag tokenizer_decode_flags[] = {
+    {"--tokenizer", "DIR", "a folder with a tokenizer, or a tokenizer.json", false},
+    {"--input", "FILE", "ids with white space between (stdin)", false},
+    {0}};
+
+/* Numbers with white space between. */
+static bool parse_ids(const Str *text, Ids *ids, Err *e) {
+    const char *white = " \t\r\n\v\f", *p = text->p, *end = text->p + text->n;
+    size_t cap = 0;
+    for (;;) {
+        while (p < end && *p && strchr(white, *p)) p++;
+        if (p == end) return true;
+        const char *word = p;
+        int64_t v = 0;
+        while (p < end && *p >= '0' && *p <= '9' && v <= INT32_MAX) v = v * 10 + *p++ - '0';
+        if (p == word || v > INT32_MAX || (p < end && !(*p && strchr(white, *p)))) {
+            while (p < end && !(*p && strchr(white, *p))) p++;
+            return err_set(e, "number %zu, \"%.*s\", is not an id", ids->n + 1,
+                           (int)(p - word < 32 ? p - word : 32), word);
+        }
+        if (ids->n == cap) ids->id = xrealloc(ids->id, (cap = cap * 2 + 1024) * sizeof *ids->id);
+        ids->id[ids->n++] = (int32_t)v;
+    }
+}
+
+static bool cmd_tokenizer_decode(const Args *a, Err *e) {
+    const char *dir = arg_needed(a, "--tokenizer", e);
+    Str in = {0}, out = {0};
+    Ids ids = {0};
+    Tokenizer *t = dir ? tokenizer_open(dir, e) : NULL;
+    bool ok = t && read_input(arg(a, "--input", NULL), &in, e) && parse_ids(&in, &ids, e) &&
+              tokenizer_decode(t, ids.id, ids.n, &out, e);
+    if (ok) fwrite(out.p, 1, out.n, stdout);
+    str_free(&in);
+    str_free(&out);
+    ids_free(&ids);
+    tokenizer_free(t);
+    return ok;
+}
+
 static const Command commands[] = {
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
      cmd_data_demo},
+    {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
+     cmd_tokenizer_train},
+    {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
+    {"tokenizer decode", "ids to text", tokenizer_decode_flags, cmd_tokenizer_decode},
     {"version", "what this binary is", (const Flag[]){{0}}, cmd_version},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -23,27 +23,36 @@ typedef struct PairSlot {
 typedef struct Cache Cache; /* pieces seen lately and their ids; one for each call in progress */
 
 struct Tokenizer {
-    int32_t n, cap;      /* ids */
-    Str bytes;           /* of all tokens, end to end */
-    size_t *start;       /* [n + 1] where each begins in `bytes` */
-    int32_t *find;       /* [find_size] hash table from a token's bytes to its id, -1: empty */
-    uint32_t find_size;  /* a power of two, at least 2 n */
-    Merge *merge;        /* [n_merges], by rank */
+    int32_t n, cap;     /* ids */
+    Str bytes;          /* of all tokens, end to end */
+    size_t *start;      /* [n + 1] where each begins in `bytes` */
+    int32_t *find;      /* [find_size] hash table from a token's bytes to its id, -1: empty */
+    uint32_t find_size; /* a power of two, at least 2 n */
+    Merge *merge;       /* [n_merges], by rank */
     int32_t n_merges;
-    int32_t *special;    /* [n_special] ids, longest name first */
+    int32_t *special; /* [n_special] ids, longest name first */
     int32_t n_special;
-    int32_t eot;         /* -1: none */
+    int32_t eot; /* -1: none */
     /* the rest is made by tokenizer_finish */
     int32_t byte_id[256];
-    PairSlot *pair;      /* [1 << pair_bits] */
+    PairSlot *pair; /* [1 << pair_bits] */
     int pair_bits;
     uint8_t joins[256 * 256 / 8]; /* bit a * 256 + b: some token holds byte a followed by byte b */
     pthread_mutex_t lock;         /* of `idle` */
     Cache *idle;                  /* caches that no call holds */
 };
 
+/* The bytes of an id that is known to be one. */
+typedef struct Bytes {
+    const char *p;
+    size_t n;
+} Bytes;
+static inline Bytes tokenizer_token(const Tokenizer *t, int32_t id) {
+    return (Bytes){t->bytes.p + t->start[id], t->start[id + 1] - t->start[id]};
+}
+
 Tokenizer *tokenizer_new(void);
-int32_t tokenizer_add(Tokenizer *t, const char *bytes, size_t n); /* the next id */
+int32_t tokenizer_add(Tokenizer *t, const char *bytes, size_t n);        /* the next id */
 int32_t tokenizer_find(const Tokenizer *t, const char *bytes, size_t n); /* -1: no such token */
 void tokenizer_add_special(Tokenizer *t, int32_t id);
 void tokenizer_add_merge(Tokenizer *t, int32_t left, int32_t right, int32_t id);
