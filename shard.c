@@ -308,7 +308,7 @@ static bool pump(Work *w, Err *e) {
 #pragma omp taskgroup
         {
 #pragma omp taskloop grainsize(1) nogroup
-            for (int i = 0; i < now->n; i++) item_encode(w, &now->items[i]);
+            for (uint64_t i = 0; i < (uint64_t)now->n; i++) item_encode(w, &now->items[i]);
             ok = batch_read(w, next, &unread);
         }
         ok = batch_write(w, now, e) && ok;

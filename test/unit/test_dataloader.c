@@ -193,6 +193,14 @@ TEST(loader_rows_are_a_pure_function) {
     free(a), free(b);
 }
 
+/* Does the page come into memory within two seconds? */
+static bool page_comes(uint8_t *page) {
+    unsigned char in = 0;
+    double t0 = now_seconds();
+    while (!(in & 1) && now_seconds() - t0 < 2) mincore(page, 1, &in);
+    return in & 1;
+}
+
 /* What loader_prefetch() asked for is in memory soon after, and nothing else needs to be. */
 TEST(loader_prefetch_reads_ahead) {
     Err e = {0};
@@ -206,11 +214,10 @@ TEST(loader_prefetch_reads_ahead) {
     Loader *l = open_one(path, 1024, false, 0);
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     bool cold = mincore(there, 1, &in) == 0 && !(in & 1);
-    if (cold) {
+    bool heeded = cold && madvise(p + N / 4, 1, MADV_WILLNEED) == 0 && page_comes(p + N / 4);
+    if (heeded) {
         loader_prefetch(l, 512, 1);
-        double t0 = now_seconds();
-        while (!(in & 1) && now_seconds() - t0 < 2) mincore(there, 1, &in);
-        EXPECT(in & 1);
+        EXPECT(page_comes(there));
     }
     loader_close(l);
     munmap(p, N);
@@ -218,6 +225,7 @@ TEST(loader_prefetch_reads_ahead) {
     free(path);
     EXPECT_OK(&e);
     if (!cold) SKIP("this file system keeps its pages");
+    if (!heeded) SKIP("this system does not heed madvise");
 }
 
 /* ---- what must be refused -------------------------------------------------------------------------------- */
