@@ -384,7 +384,7 @@ bool shard_write(const ShardJob *job, EncodeFn encode, const void *ctx, int32_t 
     CHECK(eot >= 0 && eot < vocab_size);
     const int threads = job->threads > 0 ? job->threads : omp_get_max_threads();
     Work w = {.job = job, .encode = encode, .ctx = ctx, .eot = eot, .vocab_size = vocab_size};
-    w.batch_bytes = (size_t)(threads + 1) << 21;
+    w.batch_bytes = (size_t)(threads + 1) << 20;
     bool ok = work_open(&w, job, e);
     if (ok) {
 #pragma omp parallel num_threads(threads)

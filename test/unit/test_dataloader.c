@@ -414,9 +414,9 @@ TEST(shard_write_long_text) {
     int vocab = 50000, n;
     const char *dir = test_dir();
     char *in = path_join(dir, "in.txt"), *out = path_join(dir, "out"), *train = path_join(out, "train_*.bin"),
-         *val = path_join(out, "val_000000.bin");
+         *val = path_join(out, "val_*.bin");
     Str text = {0}, want = {0}, want_val = {0};
-    for (int i = 0; i < 100000; i++)
+    for (int i = 0; i < 300000; i++)
         str_printf(&text, "%d word%s\n%s", i, i % 3 ? "" : " ", i % 7 ? "" : "\n\n");
     EXPECT(file_write(in, text.p, text.n, &e));
     size_t cut = (size_t)((double)text.n * (1 - 0.1));
@@ -426,7 +426,7 @@ TEST(shard_write_long_text) {
     text.p[cut] = 0;
     append_ids(&want, vocab, text.p);
     const char *files[] = {in};
-    ShardJob job = {files, 1, NULL, NULL, out, NULL, 100000, 0.1, 3, false};
+    ShardJob job = {files, 1, NULL, NULL, out, NULL, 100000, 0.1, 1, false};
     EXPECT(shard_write(&job, encode_runs, &vocab, vocab - 1, vocab, &e), "%s", e.msg);
     Str got = read_all(train, &n), got_val = read_all(val, &n);
     expect_same(&got, &want, "train"), expect_same(&got_val, &want_val, "val");
@@ -442,9 +442,13 @@ TEST(shard_write_refused) {
     const char *dir = test_dir();
     char *bad = path_join(dir, "bad.jsonl"), *line = path_join(dir, "one.txt"),
          *good = path_join(dir, "g.jsonl"), *out = path_join(dir, "out"),
-         *mark = path_join(out, "train.json.tmp");
-    EXPECT(file_write(bad, "{\"text\":\"a\"}\n{\"text\":3}\n", 25, &e) &&
-           file_write(line, "one line", 8, &e));
+         *mark = path_join(out, "train.json.tmp"), *cut = path_join(dir, "cut.txt.gz");
+    Str late = {0};
+    for (int i = 0; i < 20; i++) str_puts(&late, "{\"text\":\"a b c d e f\"}\n");
+    str_puts(&late, "{\"text\":\"a\"}\n{\"text\":3}\n");
+    static const char gz[] = "\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x54\x48"; /* cut short */
+    EXPECT(file_write(cut, gz, sizeof gz - 1, &e));
+    EXPECT(file_write(bad, late.p, late.n, &e) && file_write(line, "one line", 8, &e));
     EXPECT(file_write(good, "{\"text\":\"a b\"}\n", 15, &e));
     const struct {
         const char *in;
@@ -452,7 +456,8 @@ TEST(shard_write_refused) {
         uint64_t tokens;
         const char *prefix, *why;
     } cases[] = {
-        {bad, 0, 100, NULL, "bad.jsonl:2: no text in \"text\""},
+        {cut, 0, 100, NULL, "cut.txt.gz: the gzip data ends too early"},
+        {bad, 0, 16, NULL, "bad.jsonl:22: no text in \"text\""},
         {line, 0.1, 100, NULL, "no line break where it should be cut"},
         {good, 0.1, 100, NULL, "too few documents for this validation fraction"},
         {good, 1, 100, NULL, "must be at least 0 and below 1"},
@@ -485,7 +490,8 @@ TEST(shard_write_refused) {
     Loader *l = loader_open(&(Source){out, 1}, 1, 1, true, 0, vocab, &e);
     EXPECT(l && loader_tokens(l) == 4, "%s", e.msg);
     loader_close(l);
-    free(bad), free(line), free(good), free(out), free(mark);
+    free(bad), free(line), free(good), free(out), free(mark), free(cut);
+    str_free(&late);
 }
 
 /* The info of a set is for the whole set; a part of it has none. */

@@ -30,6 +30,7 @@ TEST(docs_json_text) {
          "\xef\xbf\xbd"
          "A",
          4},
+        {"{\"text\":\"\\ude00\\ude00\"}", "\xef\xbf\xbd\xef\xbf\xbd", 6},
         {"{\"te\\u0078t\":\"key\"}", "key", 3},
         {"{\"text\":\"one\",\"text\":\"two\"}", "two", 3},
         {"{\"text\":\"\xff\xc3\"}", "\xff\xc3", 2},
