@@ -1,4 +1,5 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
+#include "checkpoint.h"
 #include "demo.h"
 #include "tokenizer.h"
 #include "util.h"
@@ -281,7 +282,25 @@ static bool cmd_tokenizer_decode(const Args *a, Err *e) {
     return ok;
 }
 
+/* ---- gpt convert ---- */
+
+static const Flag convert_flags[] = {
+    {"--model", "DIR", "a run, a checkpoint, a Hugging Face folder, a .safetensors file, an llm.c .bin",
+     false},
+    {"--to", "llmc|hf", "llm.c's .bin (fp32), or a Hugging Face folder", false},
+    {"--out", "PATH", "what to write: a file for llmc, a folder for hf", false},
+    {0}};
+
+static bool cmd_convert(const Args *a, Err *e) {
+    const char *model = arg_needed(a, "--model", e), *to = arg_needed(a, "--to", e);
+    const char *out = arg_needed(a, "--out", e);
+    if (!model || !to || !out || !model_convert(model, to, out, e)) return false;
+    note("%s: written", out);
+    return true;
+}
+
 static const Command commands[] = {
+    {"convert", "a model in another format", convert_flags, cmd_convert},
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
      cmd_data_demo},
     {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,

@@ -410,14 +410,19 @@ void file_patch(OutFile *f, uint64_t offset, const void *bytes, size_t n) {
     write_all(f, bytes, n, (int64_t)offset);
 }
 
+bool dir_sync(const char *path, Err *e) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+    if (!ok) err_set(e, "%s: cannot sync this folder: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    return ok;
+}
+
 /* Make a rename durable: the folder's entry must reach the disk too. */
 static bool sync_dir_of(const char *path, Err *e) {
     const char *slash = strrchr(path, '/');
     char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : xstrdup(".");
-    int fd = open(checked(dir, 1), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-    if (!ok) err_set(e, "%s: cannot sync this folder: %s", dir, strerror(errno));
-    if (fd >= 0) close(fd);
+    bool ok = dir_sync(checked(dir, 1), e);
     free(dir);
     return ok;
 }

@@ -69,6 +69,7 @@ bool path_exists(const char *path);
 char *path_join(const char *dir, const char *name);             /* malloc'd */
 bool dir_make(const char *path, Err *e);                        /* mkdir -p */
 bool dir_remove(const char *path, Err *e);                      /* rm -r; a missing folder is fine */
+bool dir_sync(const char *path, Err *e);                        /* its entries reach the disk */
 bool dir_list(const char *path, char ***names, int *n, Err *e); /* sorted, without . and ..; names_free() */
 bool glob_list(const char *pattern, char ***names, int *n, Err *e); /* sorted; no match is an error */
 void names_free(char **names, int n);
