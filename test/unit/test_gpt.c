@@ -29,7 +29,7 @@ static const Ops *cpu(int threads) {
 
 static Gpt *make(const ModelConfig *c, GptOptions o) {
     Err e = {0};
-    o.ops = cpu(2);
+    o.ops = cpu(1);
     Gpt *m = gpt_create(c, &o, &e);
     EXPECT_OK(&e);
     gpt_init(m, 42);
