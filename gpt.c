@@ -322,10 +322,10 @@ static void forward(Gpt *m, const Pass *p) {
     }
 }
 
-/* Rows of logits at a time: as even as can be, for n rows. */
+/* n rows in as even chunks as can be. */
 static int64_t chunk_of(const Gpt *m, int64_t n) {
-    int64_t chunks = (n + m->chunk - 1) / m->chunk;
-    return round_up((n + chunks - 1) / chunks, 16);
+    int64_t chunks = (n + m->chunk - 1) / m->chunk, even = round_up((n + chunks - 1) / chunks, 16);
+    return even < m->chunk ? even : m->chunk;
 }
 
 static Tensor final_hidden(const Gpt *m, int64_t row) {
@@ -584,9 +584,16 @@ static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
     }
 }
 
-/* The logits of so many rows as fit LOGITS_BYTES: enough rows for an efficient product, few enough to be small beside the
- * activations. A constant, so that results depend on nothing but the model and the batch. */
+/* Enough rows of logits for an efficient product, few enough to be small beside the activations. A constant, so that
+ * results depend on nothing but the model and the batch. */
 enum { LOGITS_BYTES = 128 << 20, CHUNK_MULTIPLE = 64 };
+
+static int64_t logits_rows(const Gpt *m) {
+    int64_t fit = LOGITS_BYTES / (m->Vp * (int64_t)sizeof(float)) / CHUNK_MULTIPLE * CHUNK_MULTIPLE;
+    if (fit < CHUNK_MULTIPLE) fit = CHUNK_MULTIPLE;
+    if (m->o.logits_rows) fit = m->o.logits_rows;
+    return m->rows < fit ? m->rows : fit;
+}
 
 static void plan_scratch(Gpt *m, Plan *work) {
     const int64_t C = m->c.n_embd, F = model_inner(&m->c), n = m->rows;
@@ -688,9 +695,7 @@ static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
     m->post_norm = is_post_norm(c);
     m->rows = (int64_t)o->B * o->T;
     m->Vp = round_up(c->vocab_size, VOCAB_MULTIPLE);
-    int64_t fit = LOGITS_BYTES / (m->Vp * (int64_t)sizeof(float)) / CHUNK_MULTIPLE * CHUNK_MULTIPLE;
-    if (fit < CHUNK_MULTIPLE) fit = CHUNK_MULTIPLE;
-    m->chunk = m->rows < fit ? m->rows : fit;
+    m->chunk = logits_rows(m);
     m->table = gpt_params(c, &m->n_params, &m->elements);
     m->layer = xcalloc((size_t)c->n_layer, sizeof *m->layer);
     m->site = xcalloc((size_t)(2 * c->n_layer + 1), sizeof *m->site);

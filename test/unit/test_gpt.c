@@ -82,3 +82,318 @@ TEST(gpt_learns_a_batch_by_heart) {
             gpt_free(m);
         }
 }
+
+/* ---- the pass against itself ----------------------------------------------------------------------------- */
+
+enum { B = 3, T = 13, N = B * T };
+
+typedef struct Data {
+    int32_t tokens[N], targets[N];
+    Batch batch;
+} Data;
+
+static void fill_data(Data *d, int64_t V) {
+    fill_tokens(d->tokens, N, V, 3);
+    fill_tokens(d->targets, N, V, 4);
+    d->targets[5] = d->targets[20] = -1;
+    d->batch = (Batch){.tokens = d->tokens, .targets = d->targets, .B = B, .T = T, .step = 7, .seed = 9};
+}
+
+static const char *const all_types[] = {"gpt2", "gpt3", "openai-gpt"};
+enum { N_TYPES = 3 };
+
+/* A model whose weights are large enough that every term shows, with dropout everywhere. */
+static ModelConfig lively(int type) {
+    ModelConfig c = tiny(all_types[type]);
+    c.initializer_range = 0.2;
+    c.embd_pdrop = 0.1, c.attn_pdrop = 0.2, c.resid_pdrop = 0.15;
+    c.tie_word_embeddings = type != 1;
+    return c;
+}
+
+/* The gradient of every tensor against the slope of the loss along it. */
+TEST(gpt_gradients_are_the_slopes) {
+    for (int type = 0; type < N_TYPES; type++) {
+        ModelConfig c = lively(type);
+        Gpt *m = make(&c, (GptOptions){.train = true, .B = B, .T = T});
+        Data d;
+        fill_data(&d, c.vocab_size);
+        int n;
+        const Param *p = gpt_table(m, &n);
+        float *w = gpt_weights(m);
+        float *g = xmalloc((size_t)gpt_elements(m) * sizeof *g);
+        gpt_forward_backward(m, &d.batch, 1, false);
+        memcpy(g, gpt_gradients(m), (size_t)gpt_elements(m) * sizeof *g);
+        for (int i = 0; i < n; i++) {
+            double norm = 0, loss[2];
+            for (int64_t k = p[i].at; k < p[i].at + p[i].count; k++) norm += g[k] * g[k];
+            norm = sqrt(norm);
+            for (int side = 0; side < 2; side++) {
+                float far = (side ? -0.01f : 0.01f) / (float)norm;
+                for (int64_t k = p[i].at; k < p[i].at + p[i].count; k++) w[k] += far * g[k];
+                gpt_weights_changed(m);
+                loss[side] = gpt_forward_backward(m, &d.batch, 1, false);
+                for (int64_t k = p[i].at; k < p[i].at + p[i].count; k++) w[k] -= far * g[k];
+            }
+            double slope = (loss[0] - loss[1]) / 0.02;
+            EXPECT(fabs(slope / norm - 1) < 3e-3, "%s: %s: slope %g, gradient %g", all_types[type], p[i].name,
+                   slope, norm);
+        }
+        free(g);
+        gpt_free(m);
+    }
+}
+
+/* Runs one micro step and gives back its loss and a copy of all gradients. */
+static float *gradients_of(const ModelConfig *c, GptOptions o, int threads, const Data *d, double *loss) {
+    o.train = true, o.B = B, o.T = T;
+    Gpt *m = make(c, o);
+    cpu(threads);
+    *loss = gpt_forward_backward(m, &d->batch, 1, false);
+    size_t bytes = (size_t)gpt_elements(m) * sizeof(float);
+    float *g = memcpy(xmalloc(bytes), gpt_gradients(m), bytes);
+    gpt_free(m);
+    cpu(1);
+    return g;
+}
+
+static void expect_same_bits(const ModelConfig *c, GptOptions a, int threads_a, GptOptions b, int threads_b) {
+    Data d;
+    double loss[2];
+    int n;
+    int64_t elements;
+    free(gpt_params(c, &n, &elements));
+    fill_data(&d, c->vocab_size);
+    float *x = gradients_of(c, a, threads_a, &d, &loss[0]), *y = gradients_of(c, b, threads_b, &d, &loss[1]);
+    EXPECT(loss[0] == loss[1], "%s: loss %.17g, %.17g", c->model_type, loss[0], loss[1]);
+    EXPECT(!memcmp(x, y, (size_t)elements * sizeof *x), "%s: gradients differ", c->model_type);
+    free(x), free(y);
+}
+
+TEST(gpt_recomputed_blocks_give_the_same_bits) {
+    for (int type = 0; type < N_TYPES; type++)
+        for (Dtype d = DT_F32; d <= DT_BF16; d++) {
+            ModelConfig c = lively(type);
+            expect_same_bits(&c, (GptOptions){.compute = d}, 1,
+                             (GptOptions){.compute = d, .recompute = RECOMPUTE_BLOCK}, 1);
+        }
+}
+
+TEST(gpt_threads_give_the_same_bits) {
+    for (int type = 0; type < N_TYPES; type++)
+        for (Dtype d = DT_F32; d <= DT_BF16; d++)
+            for (int threads = 2; threads <= 3; threads++) {
+                ModelConfig c = lively(type);
+                expect_same_bits(&c, (GptOptions){.compute = d}, 1, (GptOptions){.compute = d}, threads);
+            }
+}
+
+static void expect_close(const float *a, const float *b, int64_t n, double limit, const char *what) {
+    double d = 0, s = 0;
+    for (int64_t i = 0; i < n; i++) d += pow((double)a[i] - b[i], 2), s += pow(b[i], 2);
+    EXPECT(sqrt(d / s) < limit, "%s: off by %.3g", what, sqrt(d / s));
+}
+
+/* One batch, the same sequences one by one, and logits in small chunks: sums in another order, and the same masks. */
+TEST(gpt_micro_batches_and_chunks_add_up) {
+    for (int type = 0; type < N_TYPES; type++) {
+        ModelConfig c = lively(type);
+        Data d;
+        fill_data(&d, c.vocab_size);
+        Gpt *m = make(&c, (GptOptions){.train = true, .B = B, .T = T});
+        Gpt *small = make(&c, (GptOptions){.train = true, .B = 1, .T = T, .logits_rows = 5});
+        double whole = gpt_forward_backward(m, &d.batch, 1, false), parts = 0;
+        gpt_forward_backward(small, &(Batch){d.tokens, d.targets, 1, T, 0, 0, 0}, 1,
+                             false); /* to be overwritten */
+        for (int i = 0; i < B; i++) {
+            Batch one = d.batch;
+            one.B = 1, one.first_row = (uint64_t)i, one.tokens += i * T, one.targets += i * T;
+            parts += gpt_forward_backward(small, &one, 1, i > 0);
+        }
+        EXPECT(fabs(parts / whole - 1) < 1e-6, "%s: loss %.9g, %.9g", all_types[type], whole, parts);
+        expect_close(gpt_gradients(small), gpt_gradients(m), gpt_elements(m), 1e-6, all_types[type]);
+        gpt_free(m);
+        gpt_free(small);
+    }
+}
+
+TEST(gpt_short_batches_fit_in_long_ones) {
+    ModelConfig c = lively(0);
+    Data d;
+    fill_data(&d, c.vocab_size);
+    Gpt *m = make(&c, (GptOptions){.train = true, .B = B, .T = T});
+    Gpt *fresh = make(&c, (GptOptions){.train = true, .B = B, .T = T});
+    Batch brief = d.batch;
+    brief.B = 2, brief.T = 7;
+    gpt_forward_backward(m, &d.batch, 1, false);
+    double after = gpt_forward_backward(m, &brief, 1, false),
+           first = gpt_forward_backward(fresh, &brief, 1, false);
+    EXPECT(after == first);
+    EXPECT(!memcmp(gpt_gradients(m), gpt_gradients(fresh), (size_t)gpt_elements(m) * sizeof(float)));
+    gpt_free(m);
+    gpt_free(fresh);
+}
+
+/* ---- serving --------------------------------------------------------------------------------------------- */
+
+static double nll(const float *logits, int64_t V, int32_t target) {
+    double max = logits[0], sum = 0;
+    for (int64_t v = 0; v < V; v++) max = logits[v] > max ? logits[v] : max;
+    for (int64_t v = 0; v < V; v++) sum += exp(logits[v] - max);
+    return max + log(sum) - logits[target];
+}
+
+/* The sequences of the batch through the cache, in calls that mix prefill and single tokens of several slots: the losses
+ * from those logits are the losses of the full forward pass. */
+TEST(gpt_decoding_is_the_forward_pass) {
+    static const struct {
+        int first[B], count[B]; /* of each sequence's tokens, in each call */
+    } calls[] = {
+        {{0, 0, 0}, {5, 0, 1}}, {{5, 0, 1}, {1, 3, 6}}, {{6, 3, 7}, {7, 9, 1}}, {{0, 12, 8}, {0, 1, 5}}};
+    for (int type = 0; type < N_TYPES; type++) {
+        ModelConfig c = lively(type);
+        Err e = {0};
+        Data d;
+        KvCache kv;
+        float loss[N];
+        int32_t best[N];
+        fill_data(&d, c.vocab_size);
+        Gpt *m = make(&c, (GptOptions){.B = B, .T = T, .logits_rows = 4});
+        EXPECT(kv_create(&kv, m, B + 1, T, &e), "%s", e.msg);
+        gpt_losses(m, &d.batch, loss, best);
+        for (size_t k = 0; k < sizeof calls / sizeof *calls; k++) {
+            int32_t tokens[N], slot[N], pos[N], want[N], row[N];
+            int n = 0, n_want = 0;
+            for (int s = 0; s < B; s++)
+                for (int i = 0; i < calls[k].count[s]; i++, n++) {
+                    slot[n] = B - s, pos[n] = calls[k].first[s] + i, row[n] = s * T + pos[n];
+                    tokens[n] = d.tokens[row[n]];
+                    if (n % 4 != 1) want[n_want++] = n;
+                }
+            float *logits = xmalloc((size_t)n_want * (size_t)c.vocab_size * sizeof *logits);
+            gpt_decode(m, &kv, tokens, slot, pos, n, want, n_want, logits);
+            for (int i = 0; i < n_want; i++) {
+                const float *x = logits + i * c.vocab_size;
+                int32_t at = row[want[i]], target = d.targets[at];
+                for (int64_t v = 0; v < c.vocab_size; v++)
+                    EXPECT(x[v] <= x[best[at]] + 1e-5f, "%s: row %d: the best is not the best",
+                           all_types[type], at);
+                if (target >= 0)
+                    EXPECT(fabs(nll(x, c.vocab_size, target) - loss[at]) < 2e-5, "%s: row %d: %g, not %g",
+                           all_types[type], at, nll(x, c.vocab_size, target), loss[at]);
+            }
+            free(logits);
+        }
+        kv_free(&kv);
+        gpt_free(m);
+    }
+}
+
+/* ---- the plan and the initial weights -------------------------------------------------------------------- */
+
+static size_t allocated;
+static void *(*plain_alloc)(size_t bytes, const char *what, Err *e);
+static void *counting_alloc(size_t bytes, const char *what, Err *e) {
+    allocated += bytes;
+    return plain_alloc(bytes, what, e);
+}
+
+TEST(gpt_memory_is_what_is_allocated) {
+    Ops ops = *cpu(1);
+    plain_alloc = ops.alloc;
+    ops.alloc = counting_alloc;
+    for (int type = 0; type < N_TYPES; type++)
+        for (int i = 0; i < 8; i++) {
+            Err e = {0};
+            GptMemory want;
+            ModelConfig c = lively(type);
+            GptOptions o = {.ops = &ops,
+                            .compute = i & 1,
+                            .train = i & 2,
+                            .recompute = i & 4 ? RECOMPUTE_BLOCK : 0,
+                            .B = B,
+                            .T = T};
+            EXPECT(gpt_memory(&c, &o, &want, &e), "%s", e.msg);
+            allocated = 0;
+            Gpt *m = gpt_create(&c, &o, &e);
+            EXPECT_OK(&e);
+            EXPECT(allocated == want.weights + want.gradients + want.activations + want.workspace,
+                   "%s: %zu bytes allocated", all_types[type], allocated);
+            EXPECT(want.weights == (size_t)gpt_elements(m) * 4 &&
+                   want.gradients == (o.train ? want.weights : 0));
+            gpt_free(m);
+        }
+}
+
+/* Recomputation keeps one stream a layer: doubling the layers costs 2 C floats a row and little else. */
+TEST(gpt_recomputation_saves_memory) {
+    ModelConfig c = tiny("gpt2");
+    GptMemory mem[2][2];
+    for (int deep = 0; deep < 2; deep++)
+        for (int r = 0; r < 2; r++) {
+            Err e = {0};
+            c.n_layer = deep ? 8 : 4;
+            GptOptions o = {
+                .ops = cpu(1), .train = true, .B = 4, .T = 24, .recompute = r ? RECOMPUTE_BLOCK : 0};
+            EXPECT(gpt_memory(&c, &o, &mem[deep][r], &e));
+        }
+    size_t stream = 4 * 24 * 40 * sizeof(float);
+    EXPECT(mem[1][1].workspace == mem[0][1].workspace);
+    EXPECT(mem[1][1].activations - mem[0][1].activations < 5 * stream);
+    EXPECT(mem[1][0].activations - mem[0][0].activations > 4 * 8 * stream);
+}
+
+TEST(gpt_init_is_normal_and_repeatable) {
+    ModelConfig c = tiny("gpt2");
+    c.vocab_size = 2000;
+    Gpt *a = make(&c, (GptOptions){.B = 1, .T = 1}), *b = make(&c, (GptOptions){.B = 1, .T = 1});
+    size_t bytes = (size_t)gpt_elements(a) * sizeof(float);
+    cpu(3);
+    gpt_init(b, 42);
+    EXPECT(!memcmp(gpt_weights(a), gpt_weights(b), bytes), "depends on the number of threads");
+    cpu(1);
+    gpt_init(b, 43);
+    int n;
+    const Param *p = gpt_table(a, &n);
+    for (int i = 0; i < n; i++) {
+        const float *x = gpt_weights(a) + p[i].at;
+        double sum = 0, squares = 0, count = (double)p[i].count;
+        for (int64_t k = 0; k < p[i].count; k++) sum += x[k], squares += (double)x[k] * x[k];
+        for (int64_t k = p[i].count; k < p[i].padded; k++) EXPECT(x[k] == 0, "%s: padding", p[i].name);
+        double mean = p[i].init == INIT_ONE, std = p[i].std;
+        EXPECT(fabs(sum / count - mean) <= 4 * std / sqrt(count), "%s: mean %g", p[i].name, sum / count);
+        if (p[i].init != INIT_NORMAL) continue;
+        EXPECT(fabs(squares / count / std / std - 1) < 4 * sqrt(2 / count), "%s: variance %g of %g",
+               p[i].name, squares / count, std * std);
+        EXPECT(memcmp(x, gpt_weights(b) + p[i].at, 64), "%s: the seed does nothing", p[i].name);
+        double want = 0.02 / (strstr(p[i].name, "c_proj") ? sqrt(2 * 3) : 1);
+        EXPECT(fabs(std / want - 1) < 1e-6, "%s: std %g", p[i].name, std);
+    }
+    gpt_free(a);
+    gpt_free(b);
+}
+
+TEST(gpt_names_are_hugging_faces) {
+    static const struct {
+        const char *type, *first, *second, *in_layer, *last;
+        int n;
+    } cases[] = {{"gpt2", "wte.weight", "wpe.weight", "h.2.attn.c_attn.weight", "ln_f.bias", 40},
+                 {"openai-gpt", "tokens_embed.weight", "positions_embed.weight", "h.2.mlp.c_proj.bias",
+                  "h.2.mlp.c_proj.bias", 38}};
+    for (int i = 0; i < 2; i++) {
+        ModelConfig c = tiny(cases[i].type);
+        int n, found = 0;
+        int64_t elements, end = 0;
+        Param *p = gpt_params(&c, &n, &elements);
+        EXPECT(n == cases[i].n, "%d", n);
+        EXPECT(!strcmp(p[0].name, cases[i].first) && !strcmp(p[1].name, cases[i].second));
+        EXPECT(!strcmp(p[n - 1].name, cases[i].last), "%s", p[n - 1].name);
+        for (int k = 0; k < n; k++) {
+            found += !strcmp(p[k].name, cases[i].in_layer);
+            EXPECT(p[k].at % 16 == 0 && p[k].padded >= p[k].count && p[k].at + p[k].padded <= elements);
+            end = p[k].at + p[k].padded > end ? p[k].at + p[k].padded : end;
+        }
+        EXPECT(found == 1 && elements - end < 16);
+        free(p);
+    }
+}
