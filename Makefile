@@ -70,6 +70,9 @@ $(BUILD)/fuzz/%: $(BUILD)/test/fuzz/%.o $(OBJS)
 	@mkdir -p $(@D)
 	$Q$(CC) $(ALL) -fsanitize=fuzzer $^ -o $@ $(LIBS)
 
+# Tests share their cores with compilers and each other, so threads that wait had better sleep than spin.
+export OMP_WAIT_POLICY ?= passive
+
 check: layers $(BIN) $(BUILD)/test/run
 	$(BUILD)/test/run
 
