@@ -78,8 +78,7 @@ static void cpu_describe(char *buf, size_t n) {
     char name[128];
     cpu_name(name, sizeof name);
     int t = omp_get_max_threads();
-    snprintf(buf, n, "%s, %d thread%s, %s, %s", name, t, t == 1 ? "" : "s", cpu_vectors(),
-             cpu_linear_library());
+    snprintf(buf, n, "%s, %d thread%s, %s", name, t, t == 1 ? "" : "s", cpu_vectors());
 }
 
 static bool cpu_has(Dtype compute) {
@@ -88,11 +87,6 @@ static bool cpu_has(Dtype compute) {
 #else
     return compute == DT_F32;
 #endif
-}
-
-static double cpu_peak_flops(Dtype compute) {
-    (void)compute;
-    return 1e9; /* probed with the kernels that use it */
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------- */

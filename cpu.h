@@ -106,6 +106,35 @@ void *cpu_scratch(size_t bytes);
 /* Column sums of n rows: out [C] (+)= sum over rows, in an order that does not depend on the threads. */
 void sum_rows(float *out, Tensor x, int64_t n, int64_t C, bool accumulate);
 
+/* ---- products: cpu_kernel.c ------------------------------------------------------------------------------ */
+
+#if defined __AVX512F__
+#define LANES      16 /* fp32 numbers in a vector register */
+#define BLOCK_VECS 4
+#elif defined __AVX2__
+#define LANES      8
+#define BLOCK_VECS 2
+#elif defined __ARM_NEON
+#define LANES      4
+#define BLOCK_VECS 4
+#else
+#define LANES      4
+#define BLOCK_VECS 2
+#endif
+enum { BLOCK_ROWS = 6, PANEL = LANES * BLOCK_VECS };
+
+/* c [rows, vecs * LANES] = a b, summed over `steps` words: a word is one fp32, or two bf16 of which a product takes
+ * both. a's word of (row, step) stands at a + row * a_row + step * a_step, b's row of a step at b + step * b_step;
+ * all strides in words (c's in floats). `vecs` is at most BLOCK_VECS. */
+typedef struct Product {
+    float *c;
+    const void *a, *b;
+    int64_t c_row, a_row, a_step, b_step, steps, rows;
+    int vecs;
+} Product;
+void cpu_product(const Product *p, Dtype dtype);
+double cpu_peak_flops(Dtype dtype);
+
 /* ---- the parts of the table that stand in files of their own --------------------------------------------- */
 
 size_t cpu_linear_bytes(const LinearSpec *s);
@@ -116,7 +145,6 @@ void cpu_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l, const f
                         int64_t n);
 void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
                          bool accumulate, int64_t n);
-const char *cpu_linear_library(void); /* "oneDNN 2.6.3", or what stands in for it */
 
 void cpu_attention_forward(Tensor out, float *lse, Tensor qkv, const Attention *a);
 void cpu_attention_backward(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, const float *lse,

@@ -1,144 +1,287 @@
-/* cpu_linear.c - floor 1: matrix products with prepared weights. */
+/* cpu_linear.c - floor 1: linear layers over cpu_product.
+ *
+ * A weight is prepared as panels: PANEL columns wide, one word a column and step of the sum (one fp32, or two bf16
+ * below each other), so that a product reads it from front to back. Forward sums over `in`, the backward pass to dx
+ * over `out`: a trained weight has a copy for each, made from the fp32 master in one pass. Activations are read as
+ * they lie. dw sums over the rows, so there dy (or x) is packed into panels on the way, and what it is multiplied by
+ * into strips; dbias falls out of that packing. Bias, GELU, its gradient, and rounding happen on a tile in L1. */
 #include "cpu.h"
 
 #include <stdlib.h>
 
-enum { ROWS = 8, COLS = 64 }; /* a tile of the product, kept in registers or L1 while its sums grow */
+enum {
+    TILE = 24,        /* rows that a thread multiplies before it finishes them: the tile stays in L1 */
+    ROWS = 10 * TILE, /* rows of a task: they stay in L2 while a panel goes by, and the panel while they do */
+    STRIP = 48,       /* columns of dw's left operand that a task packs */
+    DEPTH = 1024      /* rows of x and dy whose share of dw is taken at a time: the panels stay in L3 */
+};
 
 struct Linear {
     LinearSpec s;
     Arena arena;
-    float *w;  /* [in, out], rounded to the compute dtype */
-    float *wt; /* [out, in], the same; NULL: never trained */
+    uint32_t *forward,
+        *backward; /* panels over out, summed over in; panels over in, summed over out, or NULL */
 };
 
-size_t cpu_linear_bytes(const LinearSpec *s) {
-    return (size_t)(s->in * s->out) * sizeof(float) * (s->dw ? 2 : 1) + 64;
+/* Panels of x or dy for dw, shared by all trained linears: one is at work at a time. */
+static struct {
+    uint32_t *p;
+    size_t bytes;
+    int users;
+} shared;
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
 }
 
-const char *cpu_linear_library(void) {
-    return "plain matrix products";
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static int64_t steps_of(int64_t K, Dtype d) {
+    return d == DT_F32 ? K : (K + 1) / 2;
+}
+
+static size_t panels_bytes(int64_t K, int64_t N, Dtype d) {
+    return (size_t)(ceil_div(N, PANEL) * PANEL * steps_of(K, d)) * sizeof(uint32_t);
+}
+
+/* ---- prepared weights ------------------------------------------------------------------------------------ */
+
+size_t cpu_linear_bytes(const LinearSpec *s) {
+    return panels_bytes(s->in, s->out, s->compute) + (s->dw ? panels_bytes(s->out, s->in, s->compute) : 0);
 }
 
 Linear *cpu_linear_create(const LinearSpec *s, Err *e) {
     Linear *l = xcalloc(1, sizeof *l);
-    const size_t each = (size_t)(s->in * s->out) * sizeof(float);
     l->s = *s;
     if (!arena_init(&l->arena, cpu_linear_bytes(s), "prepared weights", e)) return free(l), NULL;
-    l->w = arena_take(&l->arena, each);
-    if (s->dw) l->wt = arena_take(&l->arena, each);
+    l->forward = arena_take(&l->arena, panels_bytes(s->in, s->out, s->compute));
+    if (s->dw) {
+        const size_t need =
+            panels_bytes(least(s->max_rows, DEPTH), s->out_major ? s->in : s->out, s->compute);
+        l->backward = arena_take(&l->arena, panels_bytes(s->out, s->in, s->compute));
+        if (need > shared.bytes) {
+            free(shared.p);
+            shared.p = aligned_alloc(4096, shared.bytes = (need + 4095) & ~(size_t)4095);
+            CHECK(shared.p, "no memory for %zu bytes of panels", need);
+        }
+        shared.users++;
+    }
     cpu_linear_refresh(l);
     return l;
 }
 
 void cpu_linear_free(Linear *l) {
     if (!l) return;
+    if (l->s.dw && --shared.users == 0) {
+        free(shared.p);
+        shared.p = NULL, shared.bytes = 0;
+    }
     arena_free(&l->arena);
     free(l);
 }
 
+static uint32_t word_of(float first, float second, Dtype d) {
+    uint32_t u;
+    memcpy(&u, &first, sizeof u);
+    return d == DT_F32 ? u : f32_to_bf16(first) | (uint32_t)f32_to_bf16(second) << 16;
+}
+
+/* A square of the master to its place in a panel: K of its rows are summed over, its columns are the panel's. */
+static void pack_square(uint32_t *dst, float (*sq)[PANEL], int64_t K, Dtype d) {
+    if (d == DT_F32)
+        memcpy(dst, sq, (size_t)K * sizeof *sq);
+    else
+        for (int64_t k = 0; k < K; k += 2, dst += PANEL)
+            for (int c = 0; c < PANEL; c++) dst[c] = word_of(sq[k][c], sq[k + 1][c], d);
+}
+
+/* The master goes by in squares: each is read once and packed as it is, and turned over. */
 void cpu_linear_refresh(Linear *l) {
-    const int64_t in = l->s.in, out = l->s.out;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < in; i++)
-        for (int64_t o = 0; o < out; o++) {
-            float w = l->s.w[l->s.out_major ? o * in + i : i * out + o];
-            if (l->s.compute == DT_BF16) w = bf16_to_f32(f32_to_bf16(w));
-            l->w[i * out + o] = w;
-            if (l->wt) l->wt[o * in + i] = w;
+    const Dtype d = l->s.compute;
+    const int64_t R = l->s.out_major ? l->s.out : l->s.in, C = l->s.out_major ? l->s.in : l->s.out;
+    uint32_t *straight = l->s.out_major ? l->backward : l->forward; /* sums over the master's rows */
+    uint32_t *turned = l->s.out_major ? l->forward : l->backward;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t r0 = 0; r0 < R; r0 += PANEL)
+        for (int64_t c0 = 0; c0 < C; c0 += PANEL) {
+            float sq[PANEL][PANEL] = {{0}}, over[PANEL][PANEL];
+            const int64_t rows = least(R - r0, PANEL), cols = least(C - c0, PANEL);
+            for (int64_t r = 0; r < rows; r++)
+                memcpy(sq[r], l->s.w + (r0 + r) * C + c0, (size_t)cols * sizeof **sq);
+            if (straight) pack_square(straight + c0 * steps_of(R, d) + steps_of(r0, d) * PANEL, sq, rows, d);
+            if (!turned) continue;
+            for (int c = 0; c < PANEL; c++)
+                for (int r = 0; r < PANEL; r++) over[c][r] = sq[r][c];
+            pack_square(turned + r0 * steps_of(C, d) + steps_of(c0, d) * PANEL, over, cols, d);
         }
 }
 
-/* One tile of a product: sum[r][c] = sum over k of a(r, k) b(k, c), both rounded to the compute dtype. A number of a
- * stands at a.p[r * a_row + k * a_k], of b at b.p[k * b_k + c]. */
-typedef struct Side {
-    Tensor t;
-    int64_t row, k;
-} Side;
+/* ---- y = x W, dx = dy W^T -------------------------------------------------------------------------------- */
 
-static void tile(float sum[ROWS][COLS], Side a, Side b, int64_t rows, int64_t cols, int64_t K,
-                 Dtype compute) {
-    memset(sum, 0, ROWS * sizeof *sum);
-    for (int64_t k = 0; k < K; k++) {
-        float bk[COLS];
-        for (int64_t c = 0; c < cols; c++) bk[c] = tensor_get(b.t, k * b.k + c);
-        if (compute == DT_BF16)
-            for (int64_t c = 0; c < cols; c++) bk[c] = bf16_to_f32(f32_to_bf16(bk[c]));
-        for (int64_t r = 0; r < rows; r++) {
-            float ak = tensor_get(a.t, r * a.row + k * a.k);
-            if (compute == DT_BF16) ak = bf16_to_f32(f32_to_bf16(ak));
-            for (int64_t c = 0; c < cols; c++) sum[r][c] += ak * bk[c];
-        }
+/* What happens to a tile of the product before it is stored. */
+typedef struct Finish {
+    const float *bias; /* [N] or NULL: added first */
+    Tensor pre; /* [n, N]: gets the value before act; or, if `grad`, holds that value of an earlier op */
+    Act act;
+    bool grad; /* times act'(pre), rather than act of it */
+} Finish;
+
+static inline void finish_row(float *t, int64_t at, int64_t c0, int64_t cols, Tensor y, const Finish *f) {
+    float pre[PANEL];
+    if (f->bias)
+        for (int64_t c = 0; c < cols; c++) t[c] += f->bias[c0 + c];
+    if (f->pre.p && !f->grad) row_store(f->pre, at, t, cols);
+    if (f->act == ACT_GELU && f->grad) {
+        row_load(pre, f->pre, at, cols);
+        for (int64_t c = 0; c < cols; c++) t[c] *= gelu_grad(pre[c]);
+    } else if (f->act == ACT_GELU) {
+        for (int64_t c = 0; c < cols; c++) t[c] = gelu(t[c]);
     }
+    row_store(y, at, t, cols);
 }
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
+/* Where a product finds the words of rows i .. i + rows - 1 of x [n, K]: where they lie, or converted in scratch. */
+static const void *words_of(Tensor x, int64_t i, int64_t rows, int64_t K, Dtype d) {
+    const int64_t steps = steps_of(K, d);
+    if (x.dtype == d && (d == DT_F32 || K % 2 == 0)) return tensor_at(x, i * K).p;
+    uint32_t *w = cpu_scratch((size_t)(TILE * steps) * sizeof *w);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < steps; k++) {
+            const int64_t at = (i + r) * K + (d == DT_F32 ? k : 2 * k);
+            const bool second = d == DT_BF16 && 2 * k + 1 < K;
+            w[r * steps + k] = word_of(tensor_get(x, at), second ? tensor_get(x, at + 1) : 0, d);
+        }
+    return w;
+}
+
+/* y [n, N] = finish(x [n, K] panels). */
+static void multiply(Tensor y, Tensor x, const uint32_t *panels, int64_t n, int64_t K, int64_t N, Dtype d,
+                     const Finish *f) {
+    const int64_t steps = steps_of(K, d);
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int64_t i0 = 0; i0 < n; i0 += ROWS)
+        for (int64_t c0 = 0; c0 < N; c0 += PANEL) {
+            const int64_t end = least(n, i0 + ROWS), cols = least(N - c0, PANEL);
+            float tile[TILE][PANEL] __attribute__((aligned(64)));
+            for (int64_t i = i0; i < end; i += TILE) {
+                const int64_t rows = least(end - i, TILE);
+                cpu_product(&(Product){.c = tile[0],
+                                       .c_row = PANEL,
+                                       .a = words_of(x, i, rows, K, d),
+                                       .a_row = steps,
+                                       .a_step = 1,
+                                       .b = panels + c0 * steps,
+                                       .b_step = PANEL,
+                                       .steps = steps,
+                                       .rows = rows,
+                                       .vecs = BLOCK_VECS},
+                            d);
+                for (int64_t r = 0; r < rows; r++) finish_row(tile[r], (i + r) * N + c0, c0, cols, y, f);
+            }
+        }
 }
 
 void cpu_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
                         int64_t n) {
-    const int64_t in = l->s.in, out = l->s.out;
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t c0 = 0; c0 < out; c0 += COLS)
-        for (int64_t i0 = 0; i0 < n; i0 += ROWS) {
-            float sum[ROWS][COLS];
-            const int64_t rows = least(n - i0, ROWS), cols = least(out - c0, COLS);
-            tile(sum, (Side){tensor_at(x, i0 * in), in, 1}, (Side){tensor(l->w + c0, DT_F32), 0, out}, rows,
-                 cols, in, l->s.compute);
-            for (int64_t r = 0; r < rows; r++) {
-                const int64_t at = (i0 + r) * out + c0;
-                for (int64_t c = 0; bias && c < cols; c++) sum[r][c] += bias[c0 + c];
-                if (pre.p) row_store(pre, at, sum[r], cols);
-                for (int64_t c = 0; act == ACT_GELU && c < cols; c++) sum[r][c] = gelu(sum[r][c]);
-                row_store(y, at, sum[r], cols);
-            }
-        }
+    const Finish f = {.bias = bias, .pre = pre, .act = act};
+    multiply(y, x, l->forward, n, l->s.in, l->s.out, l->s.compute, &f);
 }
 
-static void backward_input(Tensor dx, Tensor dy, Tensor pre, Act act, const Linear *l, int64_t n) {
-    const int64_t in = l->s.in, out = l->s.out;
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t c0 = 0; c0 < in; c0 += COLS)
-        for (int64_t i0 = 0; i0 < n; i0 += ROWS) {
-            float sum[ROWS][COLS], p[COLS];
-            const int64_t rows = least(n - i0, ROWS), cols = least(in - c0, COLS);
-            tile(sum, (Side){tensor_at(dy, i0 * out), out, 1}, (Side){tensor(l->wt + c0, DT_F32), 0, in},
-                 rows, cols, out, l->s.compute);
-            for (int64_t r = 0; r < rows; r++) {
-                const int64_t at = (i0 + r) * in + c0;
-                if (act == ACT_GELU) {
-                    row_load(p, pre, at, cols);
-                    for (int64_t c = 0; c < cols; c++) sum[r][c] *= gelu_grad(p[c]);
-                }
-                row_store(dx, at, sum[r], cols);
-            }
-        }
+/* ---- dw = x^T dy ----------------------------------------------------------------------------------------- */
+
+/* Columns c0 .. c0 + cols - 1 of `rows` rows of t [.., C] from row r0 on, as words of `width` columns: the sum goes
+ * over the rows. */
+static inline void pack_columns(uint32_t *dst, int64_t width, Tensor t, int64_t C, int64_t r0, int64_t rows,
+                                int64_t c0, int64_t cols, Dtype d) {
+    const int per = d == DT_F32 ? 1 : 2;
+    for (int64_t r = 0; r < rows; r += per, dst += width) {
+        const int64_t at = (r0 + r) * C + c0;
+        const uint16_t *lo = (const uint16_t *)t.p + at, *hi = lo + C;
+        const bool both = r + 1 < rows;
+        if (d == DT_F32)
+            row_load((float *)dst, t, at, cols);
+        else if (t.dtype == DT_BF16 && both)
+            for (int64_t c = 0; c < cols; c++) dst[c] = lo[c] | (uint32_t)hi[c] << 16;
+        else
+            for (int64_t c = 0; c < cols; c++)
+                dst[c] = word_of(tensor_get(t, at + c), both ? tensor_get(t, at + C + c) : 0, d);
+        for (int64_t c = cols; c < width; c++) dst[c] = 0;
+    }
 }
 
-/* dw (+)= a^T b over n rows, a [n, A], b [n, B], dw [A, B]. */
-static void backward_weight(float *dw, Tensor a, Tensor b, int64_t A, int64_t B, Dtype compute,
+/* sum [cols] += what stands in a panel's columns. */
+static void sum_panel(float *sum, const uint32_t *panel, int64_t steps, int64_t cols, Dtype d) {
+    float all[PANEL] = {0};
+    for (int64_t k = 0; k < steps; k++, panel += PANEL)
+        for (int c = 0; c < PANEL; c++) {
+            float w;
+            memcpy(&w, &panel[c], sizeof w);
+            all[c] +=
+                d == DT_F32 ? w : bf16_to_f32((uint16_t)panel[c]) + bf16_to_f32((uint16_t)(panel[c] >> 16));
+        }
+    for (int64_t c = 0; c < cols; c++) sum[c] += all[c];
+}
+
+/* dw [A, B] = (or, if add, +=) a^T b over `rows` rows from r0 on. b's panels stand in `shared`. */
+static void multiply_turned(float *dw, Tensor a, int64_t A, int64_t B, int64_t r0, int64_t rows, Dtype d,
+                            bool add) {
+    const int64_t steps = steps_of(rows, d);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i0 = 0; i0 < A; i0 += STRIP) {
+        const int64_t wide = least(A - i0, STRIP);
+        float tile[STRIP][PANEL] __attribute__((aligned(64)));
+        uint32_t *strip = cpu_scratch((size_t)(steps * STRIP) * sizeof *strip);
+        pack_columns(strip, STRIP, a, A, r0, rows, i0, wide, d);
+        for (int64_t c0 = 0; c0 < B; c0 += PANEL) {
+            const int64_t cols = least(B - c0, PANEL);
+            cpu_product(&(Product){.c = tile[0],
+                                   .c_row = PANEL,
+                                   .a = strip,
+                                   .a_row = 1,
+                                   .a_step = STRIP,
+                                   .b = shared.p + c0 * steps,
+                                   .b_step = PANEL,
+                                   .steps = steps,
+                                   .rows = wide,
+                                   .vecs = BLOCK_VECS},
+                        d);
+            for (int64_t i = 0; i < wide; i++) {
+                float *to = dw + (i0 + i) * B + c0;
+                for (int64_t c = 0; c < cols; c++) to[c] = tile[i][c] + (add ? to[c] : 0);
+            }
+        }
+    }
+}
+
+/* dw [A, B] (+)= a [n, A]^T b [n, B]; sum_b [B] (+)= the column sums of b, if not NULL. */
+static void backward_weight(float *dw, float *sum_b, Tensor a, Tensor b, int64_t A, int64_t B, Dtype d,
                             bool accumulate, int64_t n) {
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t c0 = 0; c0 < B; c0 += COLS)
-        for (int64_t r0 = 0; r0 < A; r0 += ROWS) {
-            float sum[ROWS][COLS];
-            const int64_t rows = least(A - r0, ROWS), cols = least(B - c0, COLS);
-            tile(sum, (Side){tensor_at(a, r0), 1, A}, (Side){tensor_at(b, c0), 0, B}, rows, cols, n, compute);
-            for (int64_t r = 0; r < rows; r++) {
-                float *d = dw + (r0 + r) * B + c0;
-                for (int64_t c = 0; c < cols; c++) d[c] = sum[r][c] + (accumulate ? d[c] : 0);
-            }
+    for (int64_t r0 = 0; r0 < n; r0 += DEPTH) {
+        const int64_t rows = least(n - r0, DEPTH), steps = steps_of(rows, d);
+#pragma omp parallel for schedule(dynamic)
+        for (int64_t c0 = 0; c0 < B; c0 += PANEL) {
+            const int64_t cols = least(B - c0, PANEL);
+            uint32_t *panel = shared.p + c0 * steps;
+            pack_columns(panel, PANEL, b, B, r0, rows, c0, cols, d);
+            if (!sum_b) continue;
+            if (!accumulate && r0 == 0) memset(sum_b + c0, 0, (size_t)cols * sizeof *sum_b);
+            sum_panel(sum_b + c0, panel, steps, cols, d);
         }
+        multiply_turned(dw, a, A, B, r0, rows, d, accumulate || r0 > 0);
+    }
 }
 
 void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
                          bool accumulate, int64_t n) {
     const LinearSpec *s = &l->s;
-    if (dx.p) backward_input(dx, dy, pre, act, l, n);
-    if (s->dw && s->out_major)
-        backward_weight(s->dw, dy, x, s->out, s->in, s->compute, accumulate, n);
-    else if (s->dw)
-        backward_weight(s->dw, x, dy, s->in, s->out, s->compute, accumulate, n);
-    if (dbias) sum_rows(dbias, dy, n, s->out, accumulate);
+    CHECK(s->dw, "backward through a linear that was created without a gradient");
+    const Finish f = {.pre = pre, .act = act, .grad = true};
+    if (dx.p) multiply(dx, dy, l->backward, n, s->out, s->in, s->compute, &f);
+    if (s->out_major)
+        backward_weight(s->dw, NULL, dy, x, s->out, s->in, s->compute, accumulate, n);
+    else
+        backward_weight(s->dw, dbias, x, dy, s->in, s->out, s->compute, accumulate, n);
+    if (dbias && s->out_major) sum_rows(dbias, dy, n, s->out, accumulate);
 }

@@ -34,35 +34,45 @@ static int64_t weight_at(const LinearSpec *s, int64_t i, int64_t o) {
     return s->out_major ? o * s->in + i : i * s->out + o;
 }
 
+/* A copy, each number rounded to the operands' dtype. */
+static double *operand(const double *x, int64_t n, Dtype d) {
+    double *r = xmalloc((size_t)n * sizeof *r);
+    for (int64_t i = 0; i < n; i++) r[i] = ref_round(x[i], d);
+    return r;
+}
+
 void ref_linear_forward(double *y, double *pre, const double *x, const double *w, const double *bias, Act act,
                         const LinearSpec *s, int64_t n) {
+    double *xr = operand(x, n * s->in, s->compute), *wr = operand(w, s->in * s->out, s->compute);
     for (int64_t r = 0; r < n; r++)
         for (int64_t o = 0; o < s->out; o++) {
             double sum = bias ? bias[o] : 0;
-            for (int64_t i = 0; i < s->in; i++)
-                sum += ref_round(x[r * s->in + i], s->compute) * ref_round(w[weight_at(s, i, o)], s->compute);
+            for (int64_t i = 0; i < s->in; i++) sum += xr[r * s->in + i] * wr[weight_at(s, i, o)];
             if (pre) pre[r * s->out + o] = sum;
             y[r * s->out + o] = act == ACT_GELU ? ref_gelu(sum) : sum;
         }
+    free(xr), free(wr);
 }
 
 void ref_linear_backward(double *dx, double *dw, double *dbias, const double *dy, const double *x,
                          const double *pre, const double *w, Act act, const LinearSpec *s, bool accumulate,
                          int64_t n) {
-    if (dw && !accumulate) memset(dw, 0, (size_t)(s->in * s->out) * sizeof *dw);
+    double *xr = operand(x, n * s->in, s->compute), *wr = operand(w, s->in * s->out, s->compute);
+    double *dyr = operand(dy, n * s->out, s->compute);
+    if (!accumulate) memset(dw, 0, (size_t)(s->in * s->out) * sizeof *dw);
     if (dbias && !accumulate) memset(dbias, 0, (size_t)s->out * sizeof *dbias);
     for (int64_t r = 0; r < n; r++) {
         for (int64_t i = 0; i < s->in; i++) {
             double sum = 0;
             for (int64_t o = 0; o < s->out; o++) {
-                double d = ref_round(dy[r * s->out + o], s->compute);
-                sum += d * ref_round(w[weight_at(s, i, o)], s->compute);
-                if (dw) dw[weight_at(s, i, o)] += d * ref_round(x[r * s->in + i], s->compute);
+                sum += dyr[r * s->out + o] * wr[weight_at(s, i, o)];
+                dw[weight_at(s, i, o)] += dyr[r * s->out + o] * xr[r * s->in + i];
             }
             if (dx) dx[r * s->in + i] = sum * (act == ACT_GELU ? ref_gelu_grad(pre[r * s->in + i]) : 1);
         }
         for (int64_t o = 0; dbias && o < s->out; o++) dbias[o] += dy[r * s->out + o];
     }
+    free(xr), free(wr), free(dyr);
 }
 
 /* ---- residual + norm ------------------------------------------------------------------------------------- */

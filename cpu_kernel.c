@@ -1,0 +1,134 @@
+/* cpu_kernel.c - floor 1: the one loop in which nearly all floating-point work is done, for fp32 and bf16.
+ *
+ * A block of ROWS x (VECS * LANES) sums stays in registers while one row of b after the other goes by and each of
+ * a's numbers is spread over a vector (Goto & van de Geijn 2008). Numbers travel in words of four bytes: one fp32,
+ * or two bf16 that stand next to each other along the sum, the form that dot-product instructions take. So both
+ * dtypes share strides, layouts, and this code. On 24 sums AVX-512 needs 10 loads for 24 multiply-adds: the
+ * multipliers never wait (97 % of their peak on Zen 4 while b is in L2).
+ *
+ * The order of a sum depends on neither the block's shape nor its place, so a row's result is the same, bit for
+ * bit, in every batch and on any number of threads. */
+#include "cpu.h"
+
+#include <omp.h>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+typedef float Vec __attribute__((vector_size(LANES * 4)));
+typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
+typedef Vec VecAt __attribute__((aligned(4), may_alias)); /* anywhere in memory */
+typedef Words WordsAt __attribute__((aligned(4), may_alias));
+typedef uint32_t WordAt __attribute__((aligned(2), may_alias));
+
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* sum + a b for words of two bf16, each lane on its own. */
+INLINE Vec multiply_pairs(Vec sum, Words a, Words b) {
+#ifdef __AVX512BF16__
+    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    sum += (Vec)(a << 16) * (Vec)(b << 16);
+    return sum + (Vec)(a & 0xffff0000u) * (Vec)(b & 0xffff0000u);
+#endif
+}
+
+INLINE Words spread(uint32_t w) {
+    return w - (Words){0};
+}
+
+/* One block at row r of p; `rows`, `vecs` and `dtype` are constants wherever this is called. */
+INLINE void block(const Product *p, int64_t r0, const int rows, const int vecs, const Dtype dtype) {
+    const WordAt *a = (const WordAt *)p->a + r0 * p->a_row;
+    const uint32_t *b = p->b;
+    float *c = p->c + r0 * p->c_row;
+    const int64_t steps = p->steps, a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
+    Vec sum[BLOCK_ROWS][BLOCK_VECS];
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int j = 0; j < vecs; j++) sum[r][j] = (Vec){0};
+    for (int64_t k = 0; k < steps; k++) {
+        Words bk[BLOCK_VECS];
+        UNROLL for (int j = 0; j < vecs; j++) bk[j] = *(const WordsAt *)(b + k * b_step + j * LANES);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const Words ak = spread(a[r * a_row + k * a_step]);
+            UNROLL for (int j = 0; j < vecs; j++) sum[r][j] =
+                dtype == DT_F32 ? sum[r][j] + (Vec)ak * (Vec)bk[j] : multiply_pairs(sum[r][j], ak, bk[j]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int j = 0; j < vecs; j++) *
+        (VecAt *)(c + r * p->c_row + j * LANES) = sum[r][j];
+}
+
+/* All blocks of p, the last one lower than the others. */
+INLINE void blocks(const Product *p, const int vecs, const Dtype dtype) {
+    int64_t r = 0;
+    for (; r + BLOCK_ROWS <= p->rows; r += BLOCK_ROWS) block(p, r, BLOCK_ROWS, vecs, dtype);
+    switch (p->rows - r) {
+    case 1: block(p, r, 1, vecs, dtype); break;
+    case 2: block(p, r, 2, vecs, dtype); break;
+    case 3: block(p, r, 3, vecs, dtype); break;
+    case 4: block(p, r, 4, vecs, dtype); break;
+    case 5: block(p, r, 5, vecs, dtype); break;
+    }
+}
+
+INLINE void any_width(const Product *p, const Dtype dtype) {
+    switch (p->vecs) {
+    case 1: blocks(p, 1, dtype); break;
+    case 2: blocks(p, 2, dtype); break;
+#if BLOCK_VECS == 4
+    case 3: blocks(p, 3, dtype); break;
+    case 4: blocks(p, 4, dtype); break;
+#endif
+    }
+}
+
+void cpu_product(const Product *p, Dtype dtype) {
+    if (dtype == DT_F32)
+        any_width(p, DT_F32);
+    else
+        any_width(p, DT_BF16);
+}
+
+/* ---- what the machine can do at most --------------------------------------------------------------------- */
+
+/* Multiply-adds on registers alone; the empty asm keeps each sum's chain as it is written. */
+INLINE void burn(int64_t rounds, const Dtype dtype) {
+    enum { CHAINS = 12 };
+    Vec sum[CHAINS];
+    Words x = spread(0x3f803f80);
+    UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = (Vec){0};
+    for (int64_t k = 0; k < rounds; k++) UNROLL for (int i = 0; i < CHAINS; i++) {
+            sum[i] = dtype == DT_F32 ? sum[i] + (Vec)x * (Vec)x : multiply_pairs(sum[i], x, x);
+#if defined __aarch64__
+            __asm__ volatile("" : "+w"(sum[i]));
+#elif defined __x86_64__
+            __asm__ volatile("" : "+v"(sum[i]));
+#endif
+        }
+}
+
+double cpu_peak_flops(Dtype dtype) {
+    const int64_t rounds = 400000;
+    const double each = 12.0 * LANES * (dtype == DT_F32 ? 2 : 4);
+    double best = 0;
+    for (int run = 0; run < 6; run++) {
+        double total = 0;
+#pragma omp parallel reduction(+ : total)
+        {
+            double t = now_seconds();
+            if (dtype == DT_F32)
+                burn(rounds, DT_F32);
+            else
+                burn(rounds, DT_BF16);
+            total += each * (double)rounds / (now_seconds() - t);
+        }
+        if (total > best) best = total;
+    }
+    return best;
+}
