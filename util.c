@@ -551,9 +551,9 @@ void text_close(Text *t) {
     *t = (Text){0};
 }
 
-/* Bytes of the UTF-8 character that starts at s (n bytes left): 0 if none can; -k if it is cut after k bytes.
- * Unicode 15, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static int utf8_length(const unsigned char *s, size_t n) {
+/* Unicode 15, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
+int utf8_length(const char *bytes, size_t n) {
+    const unsigned char *s = (const unsigned char *)bytes;
     if (s[0] < 0x80) return 1;
     int len = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
               : (s[0] & 0xf0) == 0xe0        ? 3
@@ -576,7 +576,7 @@ static int utf8_length(const unsigned char *s, size_t n) {
 
 bool utf8_valid(const char *s, size_t n) {
     for (size_t i = 0; i < n;) {
-        int k = utf8_length((const unsigned char *)s + i, n - i);
+        int k = utf8_length(s + i, n - i);
         if (k <= 0) return false;
         i += (size_t)k;
     }
@@ -586,7 +586,7 @@ bool utf8_valid(const char *s, size_t n) {
 size_t utf8_whole(const char *s, size_t n) {
     for (size_t back = 1; back <= 3 && back <= n; back++) {
         if (((unsigned char)s[n - back] & 0xc0) == 0x80) continue;
-        return utf8_length((const unsigned char *)s + n - back, back) < 0 ? n - back : n;
+        return utf8_length(s + n - back, back) < 0 ? n - back : n;
     }
     return n;
 }

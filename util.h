@@ -123,6 +123,8 @@ bool text_block(Text *t, char *dst, size_t cap, size_t *n, Err *e); /* next byte
 bool text_all(const char *path, char **data, size_t *n, Err *e);    /* the whole, malloc'd, NUL after it */
 void text_close(Text *t);
 
+/* Bytes of the UTF-8 character that starts at s (n > 0 bytes left): 0 if none can; -k if it is cut after k bytes. */
+int utf8_length(const char *s, size_t n);
 bool utf8_valid(const char *s, size_t n);
 /* Length of the longest prefix of s that does not end inside a UTF-8 character (for streaming). */
 size_t utf8_whole(const char *s, size_t n);
