@@ -1,6 +1,7 @@
 /* sample.c - floor 4: see sample.h. */
 #include "sample.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,50 @@ static void penalize(float *logits, int64_t V, double penalty, const int32_t *se
     free(done);
 }
 
+/* What can still be drawn: n values with their ids, ids rising. */
+typedef struct Candidates {
+    float *x;
+    int32_t *id;
+    int64_t n;
+} Candidates;
+
+enum { LANES = 16 }; /* fixed inner loops become vector code, with one order of sums on every machine */
+
+/* The largest finite value, -INFINITY if there is none. */
+static float largest(const float *x, int64_t n) {
+    float max = -INFINITY;
+#pragma omp simd reduction(max : max)
+    for (int64_t i = 0; i < n; i++) {
+        float v = x[i] <= FLT_MAX ? x[i] : -INFINITY;
+        max = v > max ? v : max;
+    }
+    return max;
+}
+
+static double sum(const float *x, int64_t n) {
+    double lane[LANES] = {0}, total = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] += x[i + j];
+    for (; i < n; i++) total += x[i];
+    for (int j = 0; j < LANES; j++) total += lane[j];
+    return total;
+}
+
+/* e^x for x <= 0, 0 below -87: 2^k e^r with |r| <= ln 2 / 2 and Taylor's series. (expf is a call, and calls are
+ * not made vectors.) */
+static inline float exp_negative(float x) {
+    float y = x > -87 ? x : -87, k = rintf(y * 1.44269504f);
+    float r = y - k * 0.693359375f + k * 2.12194440e-4f; /* ln 2 in two parts */
+    float p = 1.f / 720 + r * (1.f / 5040);
+    p = 1.f / 6 + r * (1.f / 24 + r * (1.f / 120 + r * p));
+    p = 1 + r * (1 + r * (0.5f + r * p));
+    int32_t bits = ((int32_t)k + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return x > -87 ? p * power : 0;
+}
+
 /* Bits that sort as unsigned numbers the way the floats sort; -0 is 0. */
 static uint32_t sort_key(float x) {
     uint32_t bits;
@@ -55,74 +100,117 @@ static uint32_t sort_key(float x) {
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-/* Keep the largest values until their weight reaches `target`, and set the rest to `drop`. A value weighs itself if
- * `by_value`, else 1; of equal values the lowest indices stay. Radix selection: each of three passes adds up the
- * weights that share the leading bits of the threshold found so far, and finds its next 11 or 10 bits. */
-static void keep_largest(float *x, int64_t n, bool by_value, double target, float drop) {
+static float from_sort_key(uint32_t k) {
+    float x;
+    k = k >> 31 ? k & 0x7fffffffu : ~k;
+    memcpy(&x, &k, sizeof x);
+    return x;
+}
+
+/* The value at which the largest ones together weigh *target, and in *target how much of that is left for those equal
+ * to it. A value weighs itself if `by_value`, else 1. Radix selection: each of three passes adds up the weights that
+ * share the leading bits of the threshold found so far, and finds its next 11 or 10 bits. */
+static float find_threshold(const float *x, int64_t n, bool by_value, double *target) {
     enum { BINS = 2048 };
     static const int shift[] = {21, 10, 0};
     uint32_t threshold = 0, known = 0;
     for (int pass = 0; pass < 3; pass++) {
-        double sum[BINS] = {0};
-        uint32_t bins = pass < 2 ? BINS : BINS / 2;
+        double weight[BINS] = {0};
+        uint32_t bins = pass < 2 ? BINS : BINS / 2, at = 0;
         for (int64_t i = 0; i < n; i++) {
             uint32_t k = sort_key(x[i]);
-            if ((k & known) == threshold) sum[k >> shift[pass] & (bins - 1)] += by_value ? x[i] : 1;
+            if ((k & known) == threshold) weight[k >> shift[pass] & (bins - 1)] += by_value ? x[i] : 1;
         }
-        uint32_t at = 0;
         bool reached = false;
         for (uint32_t b = bins; b-- > 0 && !reached;) {
-            if (sum[b] <= 0) continue;
+            if (weight[b] <= 0) continue;
             at = b;
-            reached = sum[b] >= target;
-            if (!reached) target -= sum[b];
+            reached = weight[b] >= *target;
+            if (!reached) *target -= weight[b];
         }
-        if (!reached) target = INFINITY; /* by rounding: all of them are needed */
+        if (!reached) *target = INFINITY; /* by rounding: all of them are needed */
         threshold |= at << shift[pass];
         known |= (bins - 1) << shift[pass];
     }
-    double left = target; /* of the weight that the values equal to the threshold may still bring */
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t k = sort_key(x[i]);
-        if (k > threshold) continue;
-        if (k < threshold || left <= 0)
-            x[i] = drop;
-        else
-            left -= by_value ? x[i] : 1;
-    }
+    return from_sort_key(threshold);
 }
 
-static int64_t largest(const float *x, int64_t n) {
-    int64_t best = -1;
-    for (int64_t i = 0; i < n; i++)
-        if (isfinite(x[i]) && (best < 0 || x[i] > x[best])) best = i;
-    return best;
+/* Keep the values over t, and of those equal to it the first ones, as long as `left` lasts. */
+static void keep_over(Candidates *c, float t, double left, bool by_value) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < c->n; i += LANES) {
+        int m = c->n - i < LANES ? (int)(c->n - i) : LANES, any = 0;
+        for (int j = 0; j < m; j++) any |= c->x[i + j] >= t;
+        for (int j = 0; any && j < m; j++) { /* written first, counted if wanted: no branch to guess */
+            float x = c->x[i + j];
+            c->x[n] = x, c->id[n] = c->id[i + j];
+            n += x > t;
+            if (x == t && left > 0) left -= by_value ? x : 1, n++;
+        }
+    }
+    c->n = n;
+}
+
+/* First a bound that is cheap and leaves few: k of the maxima of many disjoint groups are over the k-th of them, so
+ * the k-th largest value of all is not below it. */
+static void keep_top_k(Candidates *c, int k) {
+    enum { GROUPS = 1024 };
+    double left = k;
+    if (k <= GROUPS / 4 && c->n > GROUPS) {
+        float max[GROUPS];
+        memcpy(max, c->x, sizeof max);
+        for (int64_t i = GROUPS; i < c->n; i++) {
+            float *m = &max[i % GROUPS];
+            *m = c->x[i] > *m ? c->x[i] : *m;
+        }
+        keep_over(c, find_threshold(max, GROUPS, false, &left), INFINITY, false);
+        left = k;
+    }
+    float t = find_threshold(c->x, c->n, false, &left);
+    keep_over(c, t, left, false);
+}
+
+/* Here too: all values under (1 - top_p) of the mean weigh less than 1 - top_p, so what is sought is among the rest. */
+static void keep_top_p(Candidates *c, double top_p) {
+    double total = sum(c->x, c->n), left = top_p * total;
+    keep_over(c, (float)((1 - top_p) * total / (double)c->n * 0.999), INFINITY, false);
+    float t = find_threshold(c->x, c->n, true, &left);
+    keep_over(c, t, left, true);
+}
+
+int64_t sample_candidates(float *logits, int32_t *id, int64_t V, const SampleParams *p) {
+    float max = largest(logits, V);
+    Candidates c = {logits, id, max > -INFINITY ? V : 0};
+    for (int32_t i = 0; i < c.n; i++) {
+        id[i] = i;
+        c.x[i] = logits[i] <= max ? logits[i] : -INFINITY; /* NaN and infinity cannot be drawn */
+    }
+    if (p->top_k > 0 && p->top_k < c.n) keep_top_k(&c, p->top_k);
+    for (int64_t i = 0; i < c.n; i++) c.x[i] = exp_negative((float)((c.x[i] - max) / p->temperature));
+    if (p->top_p < 1 && c.n) keep_top_p(&c, p->top_p);
+    if (p->min_p > 0) keep_over(&c, (float)p->min_p, INFINITY, false);
+    return c.n;
 }
 
 int32_t sample_token(float *logits, int64_t V, const SampleParams *p, uint64_t sequence, uint64_t pos,
                      const int32_t *seen, size_t n_seen) {
+    int32_t *id, got = -1;
     if (p->repetition_penalty != 1) penalize(logits, V, p->repetition_penalty, seen, n_seen);
-    int64_t best = largest(logits, V);
-    if (best < 0 || p->temperature == 0) return (int32_t)best;
-    if (p->top_k > 0 && p->top_k < V) keep_largest(logits, V, false, p->top_k, -INFINITY);
-
-    float *w = logits; /* from here on the probabilities, times one over the largest */
-    float max = logits[best];
-    double total = 0;
-    for (int64_t i = 0; i < V; i++) {
-        w[i] = logits[i] <= max ? expf((float)((logits[i] - max) / p->temperature)) : 0; /* NaN: 0 */
-        total += w[i];
+    if (p->temperature == 0) {
+        float max = largest(logits, V);
+        if (max == -INFINITY) return -1;
+        for (got = 0; logits[got] != max;) got++;
+        return got;
     }
-    if (p->top_p < 1) keep_largest(w, V, true, p->top_p * total, 0);
-    total = 0;
-    for (int64_t i = 0; i < V; i++) {
-        if (w[i] < p->min_p) w[i] = 0;
-        total += w[i];
+    id = xmalloc((size_t)V * sizeof *id);
+    int64_t n = sample_candidates(logits, id, V, p);
+    double left = sum(logits, n) * rand_uniform(p->seed, RAND_SAMPLE, sequence, pos);
+    for (int64_t i = 0; i < n && left >= 0; i++) { /* after the last one left < 0, or ~1e-12 by rounding */
+        if (logits[i] > 0) got = id[i];
+        left -= logits[i];
     }
-    double left = total * rand_uniform(p->seed, RAND_SAMPLE, sequence, pos);
-    for (int64_t i = 0; i < V; i++)
-        if ((left -= w[i]) < 0) return (int32_t)i;
-    return (int32_t)best; /* by rounding, u within 1e-12 of 1 */
+    free(id);
+    return got;
 }
 
 /* ---- bytes to text --------------------------------------------------------------------------------------- */

@@ -37,6 +37,10 @@ bool sample_check(const SampleParams *p, Err *e);
 int32_t sample_token(float *logits, int64_t V, const SampleParams *p, uint64_t sequence, uint64_t pos,
                      const int32_t *seen, size_t n_seen);
 
+/* The draw before the draw: what temperature, top-k, top-p and min-p leave, ids rising, with their probabilities over
+ * the largest in logits[0..], ids in id [V]. Returns how many. temperature > 0. */
+int64_t sample_candidates(float *logits, int32_t *id, int64_t V, const SampleParams *p);
+
 /* Called with each piece of valid UTF-8 as sequence i grows; `last` once at its end (n may be 0 then). */
 typedef void (*SampleSink)(void *ctx, int i, const char *text, size_t n, bool last);
 
