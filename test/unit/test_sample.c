@@ -297,3 +297,282 @@ TEST(sample_text_stop_strings) {
             heard_free(&h), str_free(&got);
         }
 }
+
+/* ---- decoding with a tiny model -------------------------------------------------------------------------- */
+
+typedef struct Tiny {
+    Tokenizer *t;
+    Gpt *m;
+    Ids prompt;
+} Tiny;
+
+/* A model with random weights, large enough that its choices are not close calls, made for B * T rows at once. */
+static Tiny tiny(int rows, Dtype compute) {
+    Err e = {0};
+    Tiny y = {0};
+    Config c;
+    char *path = path_join(test_dir(), "text.txt");
+    const char *text =
+        "the cat sat on the mat, the dog on the log, and the caf\xc3\xa9 was \xe2\x82\xac 3 \xf0\x9f\x98\x80";
+    EXPECT(file_write(path, text, strlen(text), &e));
+    y.t = tokenizer_train((const char *const *)&path, 1, NULL, 270, 1, &e);
+    EXPECT_OK(&e);
+    config_defaults(&c);
+    c.model.vocab_size = tokenizer_size(y.t);
+    c.model.n_layer = 2, c.model.n_embd = 48, c.model.n_head = 3, c.model.n_positions = 64;
+    GptOptions o = {
+        .ops = &cpu_ops, .grid = {.ranks = 1, .dp = 1, .pp = 1, .tp = 1}, .compute = compute, .B = 1};
+    o.T = rows;
+    EXPECT(cpu_ops.start(1, &e) && (y.m = gpt_create(&c.model, &o, &e)));
+    EXPECT_OK(&e);
+    gpt_init(y.m, 11);
+    int n;
+    const Param *p = gpt_table(y.m, &n);
+    for (int i = 0; i < n; i++)
+        for (int64_t j = 0; j < p[i].count && p[i].init == INIT_NORMAL; j++)
+            gpt_weights(y.m)[p[i].at + j] *= 12;
+    gpt_weights_changed(y.m);
+    EXPECT(tokenizer_encode(y.t, text, strlen(text), SPECIAL_TEXT, &y.prompt, &e) && y.prompt.n > 20);
+    free(path);
+    return y;
+}
+
+static void tiny_free(Tiny *y) {
+    gpt_free(y->m);
+    tokenizer_free(y->t);
+    ids_free(&y->prompt);
+}
+
+/* n samples after the first n_prompt tokens of the prompt, as heard. */
+static Heard samples(const Tiny *y, size_t n_prompt, int n, const SampleParams *p, SampleStats *stats) {
+    Err e = {0};
+    Heard h = {0};
+    SampleStats other;
+    EXPECT(sample_run(y->m, y->t, y->prompt.id, n_prompt, n, p, hear, &h, stats ? stats : &other, &e));
+    EXPECT_OK(&e);
+    EXPECT(!h.broken);
+    for (int i = 0; i < n; i++) EXPECT(h.ends[i] == 1);
+    return h;
+}
+
+static bool same_text(const Heard *a, const Heard *b, int n) {
+    for (int i = 0; i < n; i++)
+        if (a->text[i].n != b->text[i].n || memcmp(a->text[i].p, b->text[i].p, a->text[i].n)) return false;
+    return true;
+}
+
+TEST(sample_greedy_with_and_without_cache) {
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        Tiny y = tiny(64, bf16 ? DT_BF16 : DT_F32);
+        for (size_t n_prompt = 1; n_prompt <= 17; n_prompt += 4) {
+            SampleParams p;
+            SampleMemory k = {0};
+            sample_defaults(&p);
+            p.temperature = 0, p.max_tokens = 0, p.memory = &k, p.ignore_eot = true;
+            Heard with = samples(&y, n_prompt, 1, &p, NULL);
+            /* The training pass, which knows no cache, would have chosen the same tokens. */
+            EXPECT(k.ids.n == 64 && k.fed == 63);
+            int32_t best[64];
+            float loss[64];
+            gpt_losses(y.m, &(Batch){.tokens = k.ids.id, .targets = k.ids.id, .B = 1, .T = 63}, loss, best);
+            for (size_t i = n_prompt - 1; i < 63; i++)
+                EXPECT(best[i] == k.ids.id[i + 1], "position %d", (int)i);
+            p.memory = NULL, p.use_cache = false;
+            Heard without = samples(&y, n_prompt, 1, &p, NULL);
+            EXPECT(same_text(&with, &without, 1));
+            heard_free(&with), heard_free(&without), sample_memory_free(&k);
+        }
+        tiny_free(&y);
+    }
+}
+
+TEST(sample_batch_and_chunks) {
+    Tiny y = tiny(64, DT_F32), small = tiny(3, DT_F32);
+    SampleParams p;
+    SampleStats stats;
+    sample_defaults(&p);
+    p.temperature = 1, p.max_tokens = 30, p.seed = 5;
+    Heard all = samples(&y, 20, 8, &p, &stats);
+    EXPECT(stats.prompt_tokens == 20 && stats.new_tokens > 8 && stats.new_tokens <= 240);
+    for (int i = 1; i < 8; i++) EXPECT(strcmp(all.text[0].p, all.text[i].p) != 0);
+    for (int n = 1; n < 8; n += 3) { /* alone, and with others */
+        Heard some = samples(&y, 20, n, &p, NULL);
+        EXPECT(same_text(&some, &all, n), "%d samples", n);
+        heard_free(&some);
+    }
+    Heard chunks = samples(&small, 20, 8, &p, NULL); /* three tokens at a time, prompt and batch */
+    EXPECT(same_text(&chunks, &all, 8));
+    p.seed = 6;
+    Heard other = samples(&y, 20, 1, &p, NULL);
+    EXPECT(!same_text(&other, &all, 1));
+    heard_free(&all), heard_free(&chunks), heard_free(&other);
+    tiny_free(&y), tiny_free(&small);
+}
+
+TEST(sample_threads) {
+    Tiny y = tiny(64, DT_F32);
+    SampleParams p;
+    Err e = {0};
+    Heard h[3];
+    sample_defaults(&p);
+    p.max_tokens = 6;
+    for (int i = 0; i < 3; i++) {
+        EXPECT(cpu_ops.start(i + 1, &e));
+        h[i] = samples(&y, 20, 2, &p, NULL);
+        EXPECT(same_text(&h[0], &h[i], 2), "%d threads", i + 1);
+    }
+    for (int i = 0; i < 3; i++) heard_free(&h[i]);
+    EXPECT(cpu_ops.start(1, &e));
+    tiny_free(&y);
+}
+
+TEST(sample_stops) {
+    Tiny y = tiny(64, DT_F32);
+    SampleParams p;
+    SampleStats stats;
+    sample_defaults(&p);
+    p.temperature = 0, p.max_tokens = 40, p.ignore_eot = true;
+    Heard whole = samples(&y, 7, 1, &p, &stats);
+    EXPECT(stats.new_tokens == 40);
+    /* Any three bytes of plain text in it, wherever the tokens' borders are. */
+    int tried = 0;
+    for (size_t at = 1; at + 3 < whole.text[0].n; at++) {
+        char three[4] = {whole.text[0].p[at], whole.text[0].p[at + 1], whole.text[0].p[at + 2]};
+        const char *stop = three;
+        if (!utf8_valid(three, 3) || !strcmp(three, "\xef\xbf\xbd") ||
+            strstr(whole.text[0].p, three) != whole.text[0].p + at)
+            continue;
+        p.stop = &stop, p.n_stop = 1;
+        Heard cut = samples(&y, 7, 1, &p, &stats);
+        EXPECT(cut.text[0].n == at && !memcmp(cut.text[0].p, whole.text[0].p, at), "stop at %d", (int)at);
+        EXPECT(stats.new_tokens < 40 || at > whole.text[0].n - 8);
+        heard_free(&cut);
+        tried++;
+    }
+    EXPECT(tried > 3, "only %d", tried);
+    heard_free(&whole);
+    tiny_free(&y);
+}
+
+TEST(sample_ends) {
+    Tiny y = tiny(64, DT_F32);
+    int32_t eot = tokenizer_eot(y.t);
+    int ended = 0;
+    for (uint64_t seed = 0; seed < 16; seed++) {
+        SampleParams p;
+        SampleMemory k = {0};
+        sample_defaults(&p);
+        p.temperature = 3, p.max_tokens = 0, p.seed = seed, p.memory = &k;
+        Heard h = samples(&y, 5, 1, &p, NULL);
+        for (size_t i = 5; i + 1 < k.ids.n; i++) EXPECT(k.ids.id[i] != eot);
+        bool by_eot = k.ids.id[k.ids.n - 1] == eot;
+        EXPECT(by_eot || k.ids.n == 64);
+        EXPECT(!by_eot || !strstr(h.text[0].p ? h.text[0].p : "", "endoftext"));
+        ended += by_eot && k.ids.n < 64;
+        heard_free(&h), sample_memory_free(&k);
+        if (!by_eot) continue;
+        p.ignore_eot = true, p.memory = &k;
+        h = samples(&y, 5, 1, &p, NULL);
+        EXPECT(k.ids.n == 64);
+        heard_free(&h), sample_memory_free(&k);
+    }
+    EXPECT(ended > 0 && ended < 16, "%d", ended);
+    tiny_free(&y);
+}
+
+TEST(sample_refuses) {
+    Tiny y = tiny(64, DT_F32);
+    SampleParams p;
+    SampleStats stats;
+    Heard h = {0};
+    Err e = {0};
+    int32_t ids[64] = {0};
+    sample_defaults(&p);
+    EXPECT(!sample_run(y.m, y.t, ids, 0, 1, &p, hear, &h, &stats, &e));
+    EXPECT_ERR(&e, "the prompt is empty");
+    EXPECT(!sample_run(y.m, y.t, ids, 64, 1, &p, hear, &h, &stats, &e));
+    EXPECT_ERR(&e, "the prompt has 64 tokens; this model's context holds 64");
+    ids[3] = 270;
+    EXPECT(!sample_run(y.m, y.t, ids, 5, 1, &p, hear, &h, &stats, &e));
+    EXPECT_ERR(&e, "token 270 is beyond");
+    ids[3] = 0;
+    gpt_weights(y.m)[0] = NAN;
+    gpt_weights_changed(y.m);
+    EXPECT(!sample_run(y.m, y.t, ids, 5, 1, &p, hear, &h, &stats, &e));
+    EXPECT_ERR(&e, "no finite number");
+    const char *empty = "", *latin = "caf\xe9";
+    const SampleParams wrong[] = {
+        {.temperature = -1, .top_p = 1, .repetition_penalty = 1},
+        {.temperature = NAN, .top_p = 1, .repetition_penalty = 1},
+        {.top_k = -1, .top_p = 1, .repetition_penalty = 1},
+        {.top_p = 0, .repetition_penalty = 1},
+        {.top_p = 1.5, .repetition_penalty = 1},
+        {.top_p = 1, .min_p = 2, .repetition_penalty = 1},
+        {.top_p = 1, .repetition_penalty = 0},
+        {.top_p = 1, .repetition_penalty = 1, .max_tokens = -1},
+        {.top_p = 1, .repetition_penalty = 1, .stop = &empty, .n_stop = 1},
+        {.top_p = 1, .repetition_penalty = 1, .stop = &latin, .n_stop = 1},
+    };
+    static const char *const why[] = {
+        "--temperature", "--temperature",        "--top-k",      "--top-p", "--top-p",
+        "--min-p",       "--repetition-penalty", "--max-tokens", "empty",   "UTF-8"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        EXPECT(!sample_check(&wrong[i], &e) && e.code == EXIT_USAGE);
+        EXPECT_ERR(&e, why[i]);
+    }
+    heard_free(&h);
+    tiny_free(&y);
+}
+
+/* ---- dialogues ------------------------------------------------------------------------------------------- */
+
+TEST(dialogue_drops_whole_turns) {
+    Dialogue d = {0};
+    int32_t ids[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    EXPECT(dialogue_add(&d, ids, 4, 10) && d.n == 1 && d.ids.n == 4);
+    EXPECT(dialogue_add(&d, ids + 4, 3, 10) && d.n == 2 && d.ids.n == 7);
+    EXPECT(dialogue_add(&d, ids + 7, 3, 10) && d.n == 3 && d.ids.n == 10); /* just fits */
+    EXPECT(!memcmp(d.ids.id, ids, sizeof ids));
+    EXPECT(dialogue_add(&d, ids, 1, 10) && d.n == 3 && d.ids.n == 7); /* one too many: four go */
+    EXPECT(d.ids.id[0] == 4 && d.turn[0] == 0 && d.turn[1] == 3 && d.turn[2] == 6);
+    EXPECT(!dialogue_add(&d, ids, 10, 9) && d.n == 3 && d.ids.n == 7);
+    EXPECT(dialogue_add(&d, ids, 9, 9) && d.n == 1 && d.ids.n == 9 && d.turn[0] == 0);
+    EXPECT(!memcmp(d.ids.id, ids, 9 * sizeof *ids));
+    dialogue_free(&d);
+}
+
+TEST(dialogue_remembers) {
+    Tiny y = tiny(64, DT_F32);
+    Dialogue d = {0};
+    SampleParams p;
+    SampleStats stats;
+    Err e = {0};
+    sample_defaults(&p);
+    p.max_tokens = 8;
+    size_t before = 0;
+    bool dropped = false;
+    for (int turn = 0; turn < 6; turn++) {
+        Heard h = {0}, fresh = {0};
+        EXPECT(dialogue_turn(&d, y.m, y.t, "the cat sat", &p, hear, &h, &stats, &e));
+        EXPECT_OK(&e);
+        EXPECT(d.ids.n <= 64 && h.ends[0] == 1);
+        /* Only what is new was prefilled, and the answer is the one to the dialogue read afresh. */
+        size_t answered = (size_t)stats.new_tokens, n_prompt = d.ids.n - answered;
+        if (n_prompt > before)
+            EXPECT(stats.prompt_tokens <= (int64_t)(n_prompt - before) + 1);
+        else
+            dropped = true, EXPECT(stats.prompt_tokens > (int64_t)n_prompt / 2);
+        EXPECT(sample_run(y.m, y.t, d.ids.id, n_prompt, 1, &p, hear, &fresh, &stats, &e));
+        EXPECT(same_text(&h, &fresh, 1), "turn %d", turn);
+        before = d.ids.n;
+        heard_free(&h), heard_free(&fresh);
+    }
+    EXPECT(dropped && d.n < 6);
+    int turns = d.n;
+    char line[400];
+    memset(line, 'x', sizeof line - 1), line[sizeof line - 1] = 0;
+    EXPECT(!dialogue_turn(&d, y.m, y.t, line, &p, hear, NULL, &stats, &e) && d.n == turns);
+    EXPECT_ERR(&e, "this line has");
+    dialogue_free(&d);
+    tiny_free(&y);
+}
