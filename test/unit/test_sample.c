@@ -364,7 +364,7 @@ static bool same_text(const Heard *a, const Heard *b, int n) {
 TEST(sample_greedy_with_and_without_cache) {
     for (int bf16 = 0; bf16 < 2; bf16++) {
         Tiny y = tiny(64, bf16 ? DT_BF16 : DT_F32);
-        for (size_t n_prompt = 1; n_prompt <= 17; n_prompt += 4) {
+        for (size_t n_prompt = 1; n_prompt <= 17; n_prompt += 8) {
             SampleParams p;
             SampleMemory k = {0};
             sample_defaults(&p);
