@@ -59,6 +59,8 @@ static const Key keys[] = {
     FLOAT("model.attn_pdrop", model.attn_pdrop, 0, 0, 0.99, "dropout on attention probabilities"),
     BOOL("model.tie_word_embeddings", model.tie_word_embeddings, 1, "the head shares the token embedding"),
     BOOL("model.scale_attn_by_inverse_layer_idx", model.scale_attn_by_inverse_layer_idx, 0, "divide layer l's scores by l + 1"),
+    INT("model.bos_token_id", model.bos_token_id, -1, -1, 1 << 24, "id that begins a text, told to other programs; -1 or null: none"),
+    INT("model.eos_token_id", model.eos_token_id, -1, -1, 1 << 24, "id that ends a text, the same way"),
 
     {"data.train", K_SOURCES, AT(data.train), 0, 0, 0, NULL, "token shards: [{\"path\": file, folder or glob, \"weight\": 1}, ...]"},
     {"data.val", K_SOURCES, AT(data.val), 0, 0, 0, NULL, "token shards for evaluation, the same way"},
@@ -285,6 +287,12 @@ static bool is_section(const char *name) {
     return false;
 }
 
+/* Hugging Face writes null for "four times the width" and for "no such token". */
+static bool may_be_null(const Key *k) {
+    return k->at == offsetof(Config, model.n_inner) || k->at == offsetof(Config, model.bos_token_id) ||
+           k->at == offsetof(Config, model.eos_token_id);
+}
+
 static bool read_object(Config *c, const char *where, const char *section, const cJSON *object, Err *e) {
     for (const cJSON *it = object->child; it; it = it->next) {
         char path[128];
@@ -298,8 +306,8 @@ static bool read_object(Config *c, const char *where, const char *section, const
             if (!read_object(c, where, it->string, it, e)) return false;
         } else if (!k) {
             return unknown_key(where, path, e);
-        } else if (cJSON_IsNull(it) && k->at == offsetof(Config, model.n_inner)) {
-            c->model.n_inner = 0; /* Hugging Face writes null for "four times the width" */
+        } else if (cJSON_IsNull(it) && may_be_null(k)) {
+            *(int64_t *)field(c, k) = (int64_t)k->value;
         } else if (!read_value(c, where, k, it, e)) {
             return false;
         }
@@ -552,7 +560,7 @@ void model_print(const ModelConfig *m, Str *json) {
         str_printf(json, "  \"%s\": ", afn ? "afn" : k->path + 6);
         if (afn)
             str_puts(json, "\"gelu\"");
-        else if (k->at == offsetof(Config, model.n_inner) && !m->n_inner)
+        else if (may_be_null(k) && *(int64_t *)field(&c, k) == (int64_t)k->value)
             str_puts(json, "null");
         else
             print_value(json, &c, k);

@@ -19,6 +19,7 @@ typedef struct ModelConfig {
     double layer_norm_epsilon, initializer_range;
     double resid_pdrop, embd_pdrop, attn_pdrop;
     bool tie_word_embeddings, scale_attn_by_inverse_layer_idx;
+    int64_t bos_token_id, eos_token_id; /* for those who open the model elsewhere; -1: none */
 } ModelConfig;
 
 enum { CONFIG_SOURCES = 32 };

@@ -118,12 +118,15 @@ TEST(config_hugging_face) {
     Err e = {0};
     const char *gpt1 =
         "{\"model_type\": \"openai-gpt\", \"afn\": \"gelu\", \"n_embd\": 48, \"n_head\": 4, \"n_layer\": 2,"
-        " \"n_positions\": 64, \"vocab_size\": 99, \"summary_type\": \"cls_index\"}";
+        " \"n_positions\": 64, \"vocab_size\": 99, \"summary_type\": \"cls_index\","
+        " \"bos_token_id\": null, \"eos_token_id\": 7}";
     EXPECT(model_read(&m, gpt1, strlen(gpt1), "config.json", &e), "%s", e.msg);
     EXPECT(m.n_layer == 2 && m.vocab_size == 99 && !strcmp(m.activation_function, "gelu_new"));
+    EXPECT(m.bos_token_id == -1 && m.eos_token_id == 7);
     Str s = {0};
     model_print(&m, &s);
     EXPECT(strstr(s.p, "\"afn\": \"gelu\"") && strstr(s.p, "OpenAIGPTLMHeadModel"));
+    EXPECT(strstr(s.p, "\"bos_token_id\": null") && strstr(s.p, "\"eos_token_id\": 7"));
     EXPECT(model_read(&back, s.p, s.n, "config.json", &e), "%s", e.msg);
     EXPECT(!memcmp(&m, &back, sizeof m), "%s", s.p);
     str_free(&s);
