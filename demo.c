@@ -115,10 +115,9 @@ static void compile_rule(Grammar *g, int r) {
             rule->lines[k * rule->n_forms + f] = compile_line(g, text, n);
             text += n + !last;
         }
-        rule->below[k] = total += 65536u / (uint32_t)(k + 2);
+        rule->below[k] = total += demo_weight(k);
     }
-    for (int k = 0; k < rule->n; k++)
-        rule->nats[k] = log((double)total) - log((double)(65536u / (uint32_t)(k + 2)));
+    for (int k = 0; k < rule->n; k++) rule->nats[k] = log((double)total) - log((double)demo_weight(k));
 }
 
 static Grammar compiled;
