@@ -99,7 +99,7 @@ tsan:
 # Valgrind knows no AVX-512.
 valgrind:
 	$(CHECKED) ONEDNN=0 $(if $(findstring x86_64,$(shell uname -m)),MARCH=x86-64-v3) build-valgrind/test/run
-	valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
+	valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
 	    build-valgrind/test/run util config tokenizer dataloader demo safetensors
 
 fuzz:

@@ -249,7 +249,7 @@ TEST(tokenizer_encode_is_thread_safe) {
     Err e = {0};
     Tokenizer *t = tokenizer_open(GOLDEN, &e);
     char *text;
-    size_t n;
+    size_t n = 0;
     EXPECT(t && text_all(GOLDEN "/corpus.txt", &text, &n, &e), "%s", e.msg);
     Ids want = {0};
     int wrong = 0;
