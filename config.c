@@ -82,7 +82,6 @@ static const Key keys[] = {
     INT("train.keep_checkpoints", train.keep_checkpoints, 2, 0, 1e6, "how many to keep; 0: all"),
     INT("train.max_skips", train.max_skips, 10, 1, 1e9, "stop after so many skipped steps in a row"),
     FLOAT("train.spike_zscore", train.spike_zscore, 8, 0, 1e9, "skip a step whose loss is so many standard deviations above its recent mean; 0: never"),
-    FLOAT("train.max_minutes", train.max_minutes, 0, 0, 1e9, "save and stop after so long; 0: no limit"),
     INT("train.threads", train.threads, 0, 0, 4096, "CPU threads; 0: all cores"),
 
     CHOICE("optimizer.name", optimizer.name, "adamw", "AdamW with decay on matrices only"),

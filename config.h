@@ -47,7 +47,6 @@ typedef struct Config {
         int64_t log_interval, eval_interval, eval_batches, sample_interval,
             checkpoint_interval; /* 0: never */
         int64_t keep_checkpoints, max_skips, threads;
-        double max_minutes;  /* stop cleanly after so long; 0: no limit */
         double spike_zscore; /* skip a step whose loss is this many deviations above its recent mean */
     } train;
     struct {

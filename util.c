@@ -104,6 +104,17 @@ char *xstrdup(const char *s) {
     return strcpy(xmalloc(strlen(s) + 1), s);
 }
 
+uint64_t memory_available(void)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) break;
+    if (f) fclose(f);
+    return (uint64_t)kib << 10;
+}
+
 bool arena_init(Arena *a, size_t bytes, const char *what, Err *e) {
     const size_t huge = (size_t)2 << 20;
     *a = (Arena){0};

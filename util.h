@@ -42,6 +42,8 @@ void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t n);
 char *xstrdup(const char *s);
 
+uint64_t memory_available(void); /* bytes this machine can still give without swapping; 0: unknown */
+
 /* An arena: one block of address space, asked for once (huge pages where the system has them, zeroed),
  * handed out in pieces aligned to 64 bytes, given back whole. */
 typedef struct Arena {

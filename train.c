@@ -1,0 +1,577 @@
+/* train.c - floor 6: see train.h.
+ *
+ * The loop: for each step, the global batch in micro batches through gpt_forward_backward, the gradient norm, the
+ * optimizer, a line of metrics; evaluation, samples and checkpoints on the way. Everything a step depends on is a
+ * function of (config, step) and of what a checkpoint holds, so stopping anywhere and resuming changes nothing. */
+#include "train.h"
+
+#include "checkpoint.h"
+#include "dataloader.h"
+#include "gpt.h"
+#include "optim.h"
+#include "sample.h"
+#include "tokenizer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+typedef struct Run {
+    Config c; /* resolved */
+    char *dir, *tokenizer_dir;
+    Grid grid;
+    const Ops *ops;
+    Dtype compute;
+    Gpt *gpt;
+    Optim optim;
+    Tokenizer *tokenizer;
+    Loader *train, *val;
+    double val_floor; /* nats per token, NAN if unknown */
+    TrainState state;
+    int lock, metrics;         /* file descriptors */
+    int B, T;                  /* of a micro batch */
+    int32_t *tokens, *targets; /* [B, T] */
+    float *losses;             /* [B, T] */
+    int64_t step, saved;       /* last step done, last step saved */
+    double peak_flops, seconds_a_step;
+} Run;
+
+/* ---- signals: the first asks for a clean stop, the second ends at once ------------------------------------ */
+
+static volatile sig_atomic_t stop_asked;
+
+static void on_signal(int sig) {
+    if (stop_asked) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+    }
+    stop_asked = sig;
+}
+
+static void catch_signals(void) {
+    struct sigaction s = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&s.sa_mask);
+    stop_asked = 0;
+    sigaction(SIGINT, &s, NULL);
+    sigaction(SIGTERM, &s, NULL);
+}
+
+/* ---- setting up ------------------------------------------------------------------------------------------ */
+
+static bool choose_precision(Run *r, Err *e) {
+    const char *p = r->c.train.precision;
+    bool automatic = !strcmp(p, "auto");
+    r->compute = !strcmp(p, "bf16") || (automatic && r->ops->has(DT_BF16)) ? DT_BF16 : DT_F32;
+    if (r->compute == DT_BF16 && !r->ops->has(DT_BF16))
+        note("this machine has no bf16 products: train.precision bf16 is right but slow here");
+    if (automatic)
+        return config_set(&r->c, r->compute == DT_BF16 ? "train.precision=bf16" : "train.precision=fp32", e);
+    return true;
+}
+
+/* The architecture comes from init_from, if there is one, with the run's own dropout; the vocabulary's size from the
+ * tokenizer, if the config leaves it open. */
+static bool resolve_model(Run *r, Err *e) {
+    Config *c = &r->c;
+    if (*c->init_from) {
+        ModelConfig m;
+        if (!model_config_of(c->init_from, &m, e)) return false;
+        m.resid_pdrop = c->model.resid_pdrop, m.embd_pdrop = c->model.embd_pdrop,
+        m.attn_pdrop = c->model.attn_pdrop;
+        c->model = m;
+    }
+    r->tokenizer_dir = *c->tokenizer   ? xstrdup(c->tokenizer)
+                       : *c->init_from ? model_tokenizer(c->init_from)
+                                       : NULL;
+    if (r->tokenizer_dir && !(r->tokenizer = tokenizer_open(r->tokenizer_dir, e))) return false;
+    int64_t ids = r->tokenizer ? tokenizer_size(r->tokenizer) : 0;
+    if (!c->model.vocab_size && !ids)
+        return err_usage(e,
+                         "config: model.vocab_size is not given, and there is no tokenizer to take it from");
+    if (!c->model.vocab_size) c->model.vocab_size = ids;
+    if (ids > c->model.vocab_size)
+        return err_usage(e, "config: tokenizer %s has %lld ids, more than model.vocab_size %lld",
+                         r->tokenizer_dir, (long long)ids, (long long)c->model.vocab_size);
+    if (!c->train.seq_len) c->train.seq_len = c->model.n_positions;
+    return true;
+}
+
+/* The largest divisor of the global batch that keeps a micro batch at or below 4096 tokens. */
+static void resolve_micro_batch(Config *c) {
+    int64_t all = c->train.global_batch_size, best = 1;
+    for (int64_t b = 1; b <= all; b++)
+        if (all % b == 0 && b * c->train.seq_len <= 4096) best = b;
+    if (!c->train.micro_batch_size) c->train.micro_batch_size = best;
+}
+
+static GptOptions options_of(const Run *r) {
+    return (GptOptions){.ops = r->ops,
+                        .grid = r->grid,
+                        .compute = r->compute,
+                        .train = true,
+                        .B = (int)r->c.train.micro_batch_size,
+                        .T = (int)r->c.train.seq_len,
+                        .recompute =
+                            strcmp(r->c.train.recompute, "block") ? RECOMPUTE_NONE : RECOMPUTE_BLOCK};
+}
+
+static bool total_memory(const Run *r, const GptOptions *o, size_t *total, Err *e) {
+    GptMemory m;
+    int n;
+    int64_t elements;
+    if (!gpt_memory(&r->c.model, o, &m, e)) return false;
+    free(gpt_params(&r->c.model, &n, &elements));
+    *total = m.weights + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(elements);
+    return true;
+}
+
+/* The largest micro batch that fits `room` bytes with this kind of recomputation; 0 if none does. */
+static int64_t largest_that_fits(const Run *r, Recompute recompute, size_t room) {
+    GptOptions o = options_of(r);
+    o.recompute = recompute;
+    for (int64_t b = r->c.train.micro_batch_size; b >= 1; b--) {
+        size_t total;
+        Err ignored = {0};
+        o.B = (int)b;
+        if (r->c.train.global_batch_size % b == 0 && total_memory(r, &o, &total, &ignored) && total <= room)
+            return b;
+    }
+    return 0;
+}
+
+/* Print the plan as a table; when the machine cannot hold it, say which settings would fit. */
+static bool plan_memory(const Run *r, Err *e) {
+    GptOptions o = options_of(r);
+    GptMemory m;
+    size_t total, room = memory_available();
+    char b[8][24];
+    if (!gpt_memory(&r->c.model, &o, &m, e) || !total_memory(r, &o, &total, e)) return false;
+    size_t moments = total - m.weights - m.gradients - m.prepared - m.activations - m.workspace;
+    note("memory: weights %s, gradients %s, optimizer %s, prepared weights %s, activations %s, workspace %s: "
+         "%s",
+         human_bytes((double)m.weights, b[0]), human_bytes((double)m.gradients, b[1]),
+         human_bytes((double)moments, b[2]), human_bytes((double)m.prepared, b[3]),
+         human_bytes((double)m.activations, b[4]), human_bytes((double)m.workspace, b[5]),
+         human_bytes((double)total, b[6]));
+    if (!room || total <= room) return true;
+    int64_t plain = largest_that_fits(r, RECOMPUTE_NONE, room),
+            block = largest_that_fits(r, RECOMPUTE_BLOCK, room);
+    if (plain)
+        return err_set(e, "needs %s of memory, and %s are free; train.micro_batch_size=%lld would fit", b[6],
+                       human_bytes((double)room, b[7]), (long long)plain);
+    if (block)
+        return err_set(e,
+                       "needs %s of memory, and %s are free; train.recompute=block with "
+                       "train.micro_batch_size=%lld would fit",
+                       b[6], human_bytes((double)room, b[7]), (long long)block);
+    return err_set(e, "needs %s of memory, and %s are free; no micro batch of this model fits this machine",
+                   b[6], human_bytes((double)room, b[7]));
+}
+
+static Loader *open_loader(const Run *r, const DataSources *s, bool shuffle, Err *e) {
+    Source at[CONFIG_SOURCES];
+    for (int i = 0; i < s->n; i++) at[i] = (Source){s->at[i].path, s->at[i].weight};
+    return loader_open(at, s->n, r->T, shuffle, (uint64_t)r->c.train.seed, (int32_t)r->c.model.vocab_size, e);
+}
+
+/* Validation shards that our grammar wrote know the lowest loss any model can reach. */
+static bool find_floor(Run *r, Err *e) {
+    r->val_floor = NAN;
+    if (r->c.data.val.n != 1) return true;
+    ShardInfo info;
+    if (!shard_info(r->c.data.val.at[0].path, &info, e)) return false;
+    if (info.nats > 0 && info.tokens) r->val_floor = info.nats / (double)info.tokens;
+    return true;
+}
+
+static bool open_data(Run *r, Err *e) {
+    char b[24];
+    r->B = (int)r->c.train.micro_batch_size, r->T = (int)r->c.train.seq_len;
+    r->train = open_loader(r, &r->c.data.train, r->c.data.shuffle, e);
+    if (!r->train) return false;
+    if (r->c.data.val.n && !(r->val = open_loader(r, &r->c.data.val, false, e))) return false;
+    note("data: %s training tokens, %.2f epochs in %lld steps",
+         human_count((double)loader_tokens(r->train), b),
+         (double)r->c.train.max_steps * (double)r->c.train.global_batch_size /
+             (double)loader_sequences(r->train),
+         (long long)r->c.train.max_steps);
+    size_t n = (size_t)r->B * (size_t)r->T;
+    r->tokens = xcalloc(n, sizeof *r->tokens);
+    r->targets = xcalloc(n, sizeof *r->targets);
+    r->losses = xcalloc(n, sizeof *r->losses);
+    return find_floor(r, e);
+}
+
+static bool build_model(Run *r, Err *e) {
+    char b[24], line[256];
+    GptOptions o = options_of(r);
+    r->ops->describe(line, sizeof line);
+    note("%s: %s", r->ops->name, line);
+    note("model: %s, %s parameters, %s", r->c.model.model_type,
+         human_count((double)gpt_count(&r->c.model, true), b), r->c.train.precision);
+    if (!plan_memory(r, e)) return false;
+    r->gpt = gpt_create(&r->c.model, &o, e);
+    return r->gpt && optim_create(&r->optim, r->gpt, e);
+}
+
+/* ---- the run's folder ------------------------------------------------------------------------------------ */
+
+static bool folder_is_empty(const char *dir) {
+    char **names;
+    int n;
+    Err ignored = {0};
+    bool empty = !path_is_dir(dir) || (dir_list(dir, &names, &n, &ignored) && (names_free(names, n), n == 0));
+    return empty;
+}
+
+/* Remove what a run writes, and nothing else: `out` may be any folder. */
+static bool clear_run(const char *dir, Err *e) {
+    static const char *const ours[] = {"checkpoints", "metrics.jsonl", "config.json", "latest"};
+    bool ok = true;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours && ok; i++) {
+        char *p = path_join(dir, ours[i]);
+        ok = dir_remove(p, e);
+        free(p);
+    }
+    return ok;
+}
+
+static bool check_folder(Run *r, const TrainOptions *o, Err *e) {
+    r->dir = *r->c.out ? xstrdup(r->c.out) : path_join("runs", r->c.name);
+    if (path_exists(r->dir) && !path_is_dir(r->dir))
+        return err_set(e, "%s: is a file; a folder is needed for the run", r->dir);
+    if (!o->resume && !o->overwrite && !folder_is_empty(r->dir))
+        return err_usage(e, "%s: exists already; --resume goes on with it, --overwrite starts it again",
+                         r->dir);
+    return true;
+}
+
+/* Two processes in one folder would spoil each other's files. The lock goes with the process, however it ends. */
+static bool lock_folder(Run *r, Err *e) {
+    char *path = path_join(r->dir, ".lock");
+    r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    bool ok = r->lock >= 0 || err_set(e, "%s: cannot write: %s", path, strerror(errno));
+    if (ok && flock(r->lock, LOCK_EX | LOCK_NB) != 0)
+        ok = err_set(e, "%s: another process trains in this folder", r->dir);
+    free(path);
+    return ok;
+}
+
+static bool open_folder(Run *r, const TrainOptions *o, Err *e) {
+    if (!dir_make(r->dir, e) || !lock_folder(r, e)) return false;
+    if (o->overwrite && !o->resume && !clear_run(r->dir, e)) return false;
+    Str json = {0};
+    char *path = path_join(r->dir, "config.json");
+    config_print(&r->c, &json);
+    bool ok = file_write(path, json.p, json.n, e);
+    str_free(&json);
+    free(path);
+    return ok;
+}
+
+/* ---- metrics.jsonl --------------------------------------------------------------------------------------- */
+
+/* The step of a whole line of metrics, -1 for a broken one. */
+static int64_t step_of_line(const char *line, size_t n) {
+    long long step;
+    if (n < 2 || line[n - 1] != '}' || sscanf(line, "{\"step\": %lld,", &step) != 1) return -1;
+    return step;
+}
+
+/* Keep the whole lines of steps up to `step`, each once, then open for appending. */
+static bool open_metrics(Run *r, Err *e) {
+    char *path = path_join(r->dir, "metrics.jsonl"), *text = NULL, *line;
+    size_t n;
+    bool ok = true;
+    if (path_exists(path)) {
+        OutFile f;
+        ok = file_read(path, SIZE_MAX - 1, &text, &n, e) && file_create(&f, path, e);
+        int64_t last = 0;
+        for (line = text; ok && *line;) {
+            size_t len = strcspn(line, "\n");
+            int64_t s = step_of_line(line, len);
+            if (s > last && s <= r->step) last = s, file_put(&f, line, len), file_put(&f, "\n", 1);
+            line += len + (line[len] == '\n');
+        }
+        ok = ok && file_commit(&f, e);
+    }
+    r->metrics = ok ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+    if (ok && r->metrics < 0) ok = err_set(e, "%s: cannot write: %s", path, strerror(errno));
+    free(path);
+    free(text);
+    return ok;
+}
+
+typedef struct StepReport {
+    double loss, lr, grad_norm, seconds, tokens_per_second, mfu, val_loss;
+    bool skipped;
+} StepReport;
+
+static void put_number(Str *s, const char *key, double x) {
+    if (isfinite(x))
+        str_printf(s, ", \"%s\": %.17g", key, x);
+    else
+        str_printf(s, ", \"%s\": null", key);
+}
+
+static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
+    Str s = {0};
+    str_printf(&s, "{\"step\": %lld", (long long)r->step);
+    put_number(&s, "loss", p->loss);
+    put_number(&s, "lr", p->lr);
+    put_number(&s, "grad_norm", p->grad_norm);
+    str_printf(&s, ", \"tokens\": %lld", (long long)(r->step * r->c.train.global_batch_size * r->T));
+    put_number(&s, "tokens_per_second", p->tokens_per_second);
+    put_number(&s, "mfu", p->mfu);
+    put_number(&s, "seconds", p->seconds);
+    if (!isnan(p->val_loss)) put_number(&s, "val_loss", p->val_loss);
+    if (p->skipped) str_puts(&s, ", \"skipped\": true");
+    str_puts(&s, "}\n");
+    bool ok = write(r->metrics, s.p, s.n) == (ssize_t)s.n; /* one write a line: a kill leaves whole lines */
+    str_free(&s);
+    return ok || err_set(e, "%s/metrics.jsonl: cannot write: %s", r->dir, strerror(errno));
+}
+
+/* ---- checkpoints ----------------------------------------------------------------------------------------- */
+
+static bool save(Run *r, Err *e) {
+    const Moment moments[] = {{"m", r->optim.m}, {"v", r->optim.v}};
+    if (r->saved == r->step) return true;
+    state_set(&r->state, "step", (double)r->step);
+    if (!checkpoint_save(r->dir, r->step, r->gpt, moments, 2, &r->state, r->tokenizer_dir,
+                         r->c.train.keep_checkpoints, e))
+        return false;
+    r->saved = r->step;
+    return true;
+}
+
+static bool load_or_init(Run *r, const TrainOptions *o, Err *e) {
+    const Moment moments[] = {{"m", r->optim.m}, {"v", r->optim.v}};
+    char *dir = NULL;
+    bool ok = true;
+    r->saved = -1;
+    if (o->resume && !checkpoint_newest(r->dir, &dir, &r->step, e)) return false;
+    if (dir) {
+        ok = checkpoint_load(dir, r->gpt, moments, 2, &r->state, e);
+        r->saved = r->step = (int64_t)state_get(&r->state, "step", 0);
+        if (ok) note("resumed from %s", dir);
+    } else {
+        if (o->resume) note("%s has no complete checkpoint yet; starting from the beginning", r->dir);
+        if (*r->c.init_from)
+            ok = model_load(r->gpt, r->c.init_from, e);
+        else
+            gpt_init(r->gpt, (uint64_t)r->c.train.seed);
+    }
+    free(dir);
+    if (ok) gpt_weights_changed(r->gpt);
+    return ok;
+}
+
+/* ---- a step ---------------------------------------------------------------------------------------------- */
+
+/* Forward and backward of the whole global batch; returns its mean loss. */
+static bool accumulate(Run *r, double *loss, Err *e) {
+    int64_t all = r->c.train.global_batch_size;
+    uint64_t first = (uint64_t)(r->step * all);
+    float scale = 1.0f / ((float)all * (float)r->T);
+    double sum = 0;
+    loader_prefetch(r->train, first + (uint64_t)all, (int)all);
+    for (int64_t row = 0; row < all; row += r->B) {
+        if (!loader_rows(r->train, first + (uint64_t)row, r->B, r->tokens, r->targets, e)) return false;
+        const Batch b = {.tokens = r->tokens,
+                         .targets = r->targets,
+                         .B = r->B,
+                         .T = r->T,
+                         .step = (uint64_t)r->step,
+                         .first_row = (uint64_t)row,
+                         .seed = (uint64_t)r->c.train.seed};
+        sum += gpt_forward_backward(r->gpt, &b, scale, row > 0);
+    }
+    *loss = sum / ((double)all * r->T);
+    return true;
+}
+
+/* Is this loss an outlier among the recent ones? The window is exponential, 1/64 a step; its mean and variance are
+ * part of the training state. Losses of skipped steps do not enter it. */
+static bool is_spike(Run *r, double loss) {
+    const double rate = 1.0 / 64;
+    double mean = state_get(&r->state, "loss_mean", loss), var = state_get(&r->state, "loss_var", 0);
+    double n = state_get(&r->state, "loss_count", 0), z = r->c.train.spike_zscore;
+    if (z > 0 && n >= 64 && loss - mean > z * sqrt(var)) return true;
+    double d = loss - mean, a = n < 64 ? 1 / (n + 1) : rate;
+    state_set(&r->state, "loss_mean", mean + a * d);
+    state_set(&r->state, "loss_var", (1 - a) * (var + a * d * d));
+    state_set(&r->state, "loss_count", n + 1);
+    return false;
+}
+
+/* A step whose loss or gradient is not finite, or whose loss is a spike, changes no weight. */
+static bool skip_step(Run *r, const StepReport *p, Err *e) {
+    double in_a_row = state_get(&r->state, "skips_in_a_row", 0) + 1;
+    state_set(&r->state, "skips_in_a_row", in_a_row);
+    state_set(&r->state, "skips", state_get(&r->state, "skips", 0) + 1);
+    note("step %lld: loss %g, gradient norm %g: skipped (%.0f in a row, %.0f in all)", (long long)r->step,
+         p->loss, p->grad_norm, in_a_row, state_get(&r->state, "skips", 0));
+    if (in_a_row >= (double)r->c.train.max_skips)
+        return err_set(
+            e,
+            "%.0f steps in a row were skipped (train.max_skips); try a lower optimizer.lr or a longer "
+            "warmup, and --resume from the last checkpoint",
+            in_a_row);
+    return true;
+}
+
+static bool train_step(Run *r, StepReport *p, Err *e) {
+    double t0 = now_seconds();
+    if (!accumulate(r, &p->loss, e)) return false;
+    p->grad_norm = optim_grad_norm(r->gpt);
+    p->lr = lr_at(&r->c, ++r->step);
+    p->skipped = !isfinite(p->loss) || !isfinite(p->grad_norm) || is_spike(r, p->loss);
+    bool ok = true;
+    if (p->skipped) {
+        ok = skip_step(r, p, e);
+    } else {
+        double updates = state_get(&r->state, "updates", 0) + 1;
+        optim_step(&r->optim, r->gpt, &r->c, p->lr, p->grad_norm, (uint64_t)updates);
+        state_set(&r->state, "updates", updates);
+        state_set(&r->state, "skips_in_a_row", 0);
+    }
+    p->seconds = now_seconds() - t0;
+    p->tokens_per_second = (double)r->c.train.global_batch_size * r->T / p->seconds;
+    p->mfu = p->tokens_per_second * gpt_flops_per_token(&r->c.model, r->T) / r->peak_flops;
+    return ok;
+}
+
+/* Mean loss over the first eval_batches global batches of the validation data (at most all of it, once). */
+static bool evaluate(Run *r, double *loss, Err *e) {
+    uint64_t rows = (uint64_t)(r->c.train.eval_batches * r->c.train.global_batch_size),
+             all = loader_sequences(r->val);
+    double sum = 0;
+    if (rows > all) rows = all;
+    for (uint64_t row = 0; row < rows; row += (uint64_t)r->B) {
+        int B = rows - row < (uint64_t)r->B ? (int)(rows - row) : r->B;
+        if (!loader_rows(r->val, row, B, r->tokens, r->targets, e)) return false;
+        const Batch b = {.tokens = r->tokens, .targets = r->targets, .B = B, .T = r->T};
+        gpt_losses(r->gpt, &b, r->losses, NULL);
+        for (int64_t i = 0; i < (int64_t)B * r->T; i++) sum += r->losses[i];
+    }
+    *loss = sum / ((double)rows * r->T);
+    return true;
+}
+
+static void collect(void *ctx, int i, const char *text, size_t n, bool last) {
+    (void)i, (void)last;
+    str_put(ctx, text, n);
+}
+
+static bool print_sample(Run *r, Err *e) {
+    SampleParams p;
+    Str text = {0};
+    int32_t start = tokenizer_eot(r->tokenizer);
+    sample_defaults(&p);
+    p.seed = (uint64_t)r->step;
+    p.max_tokens = r->T < 128 ? r->T - 1 : 127;
+    bool ok = start < 0 || sample_run(r->gpt, r->tokenizer, &start, 1, 1, &p, collect, &text, NULL, e);
+    if (ok && text.p) note("a sample at step %lld:\n%s", (long long)r->step, text.p);
+    str_free(&text);
+    return ok;
+}
+
+/* ---- the loop -------------------------------------------------------------------------------------------- */
+
+static bool is_due(int64_t step, int64_t interval) {
+    return interval > 0 && step % interval == 0;
+}
+
+static void show_progress(Run *r, const StepReport *p) {
+    char left[24], rate[24];
+    int64_t last = r->c.train.max_steps;
+    bool line = is_due(r->step, r->c.train.log_interval) || r->step == last;
+    r->seconds_a_step = r->seconds_a_step ? 0.95 * r->seconds_a_step + 0.05 * p->seconds : p->seconds;
+    if (!line && !progress_is_terminal()) return;
+    progress_line(line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.2f  %s tok/s  %.1f%% MFU  %s left",
+                  (long long)r->step, (long long)last, p->loss, p->lr, p->grad_norm,
+                  human_count((double)r->c.train.global_batch_size * r->T / r->seconds_a_step, rate),
+                  100 * p->mfu, human_time((double)(last - r->step) * r->seconds_a_step, left));
+}
+
+static void show_validation(const Run *r, double loss) {
+    if (isnan(r->val_floor))
+        note("step %lld: validation loss %.4f, perplexity %.2f", (long long)r->step, loss, exp(loss));
+    else
+        note("step %lld: validation loss %.4f, %.1f%% above the grammar's floor of %.4f nats a token",
+             (long long)r->step, loss, 100 * (loss / r->val_floor - 1), r->val_floor);
+}
+
+static bool after_step(Run *r, StepReport *p, Err *e) {
+    const Config *c = &r->c;
+    bool last = r->step == c->train.max_steps;
+    p->val_loss = NAN;
+    if (r->val && (last || is_due(r->step, c->train.eval_interval)) && !evaluate(r, &p->val_loss, e))
+        return false;
+    if (!write_metrics(r, p, e)) return false;
+    show_progress(r, p);
+    if (!isnan(p->val_loss)) show_validation(r, p->val_loss);
+    if (r->tokenizer && is_due(r->step, c->train.sample_interval) && !print_sample(r, e)) return false;
+    return !(last || stop_asked || is_due(r->step, c->train.checkpoint_interval)) || save(r, e);
+}
+
+static bool loop(Run *r, Err *e) {
+    while (r->step < r->c.train.max_steps && !stop_asked) {
+        StepReport p;
+        if (!train_step(r, &p, e) || !after_step(r, &p, e)) return false;
+    }
+    if (!save(r, e)) return false; /* stopped before the first step, or nothing to do */
+    if (r->step >= r->c.train.max_steps) return true;
+    err_set(e, "stopped by a signal after step %lld, all saved; go on with --resume", (long long)r->step);
+    e->code = EXIT_STOPPED;
+    return false;
+}
+
+static void release(Run *r) {
+    gpt_free(r->gpt);
+    optim_free(&r->optim);
+    tokenizer_free(r->tokenizer);
+    loader_close(r->train);
+    loader_close(r->val);
+    state_free(&r->state);
+    if (r->metrics >= 0) close(r->metrics);
+    if (r->lock >= 0) close(r->lock);
+    free(r->tokens);
+    free(r->targets);
+    free(r->losses);
+    free(r->dir);
+    free(r->tokenizer_dir);
+    comm_stop();
+    free(r);
+}
+
+/* Everything that can be wrong is found before the run's folder is touched. */
+static bool set_up(Run *r, const TrainOptions *o, Err *e) {
+    if (!comm_start(&r->grid, e) || !config_check(&r->c, e) || !check_folder(r, o, e)) return false;
+    r->ops = ops_choose(r->c.train.device, e);
+    if (!r->ops || !r->ops->start((int)r->c.train.threads, e) || !choose_precision(r, e) ||
+        !resolve_model(r, e))
+        return false;
+    resolve_micro_batch(&r->c);
+    if (!config_check(&r->c, e) || !open_data(r, e) || !build_model(r, e) || !open_folder(r, o, e))
+        return false;
+    r->peak_flops = r->ops->peak_flops(r->compute);
+    return load_or_init(r, o, e) && open_metrics(r, e);
+}
+
+bool train_run(const Config *c, const TrainOptions *o, Err *e) {
+    Run *r = xcalloc(1, sizeof *r);
+    r->c = *c;
+    r->lock = r->metrics = -1;
+    catch_signals();
+    bool ok = set_up(r, o, e) && loop(r, e);
+    release(r);
+    return ok;
+}
