@@ -213,6 +213,7 @@ static bool build_model(Run *r, Err *e) {
     GptOptions o = options_of(r);
     r->ops->describe(line, sizeof line);
     note("%s: %s", r->ops->name, line);
+    if (*r->c.notes) note("%s", r->c.notes);
     note("model: %s, %s parameters, %s", r->c.model.model_type,
          human_count((double)gpt_count(&r->c.model, true), b), r->c.train.precision);
     if (!plan_memory(r, e)) return false;
@@ -571,7 +572,10 @@ bool train_run(const Config *c, const TrainOptions *o, Err *e) {
     r->c = *c;
     r->lock = r->metrics = -1;
     catch_signals();
-    bool ok = set_up(r, o, e) && loop(r, e);
+    double t0 = now_seconds();
+    bool ok = set_up(r, o, e);
+    if (ok) note("ready after %.2f s", now_seconds() - t0);
+    ok = ok && loop(r, e);
     release(r);
     return ok;
 }

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Training speed of GPT-2 124M against PyTorch on this machine's CPU, in one run.
+
+    PYTHON scripts/bench/train.py [--shapes 4x256,4x1024] [--precisions bf16,fp32] [--rounds 5] [--threads 2]
+
+PYTHON needs torch (the newest is the honest peer) and numpy. Each round runs ours, then PyTorch's, each in a fresh
+process on random tokens: one step to warm up, then the median of the timed steps. A round's figure is the ratio
+of the two; the table gives the median over the rounds. MFU is ours, 6N + 6LCT over the peak that `gpt` probes with
+register-only multiply-adds at its start. PyTorch runs as its users would after tuning: bf16 autocast,
+scaled_dot_product_attention, fused AdamW, with and without torch.compile (the faster counts), huge pages and one
+OpenMP pool. Peak memory is the kernel's maximum resident set.
+"""
+import argparse, json, os, shutil, statistics, subprocess, sys, tempfile, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+
+TUNED = {
+    "OMP_PROC_BIND": "close", "OMP_PLACES": "cores",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 30), "MALLOC_TRIM_THRESHOLD_": str(32 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
+def run(cmd, env=None, cwd=None):
+    """Runs a command; returns its stdout, wall seconds, and peak resident bytes."""
+    t0 = time.time()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        p = subprocess.Popen(cmd, stdout=out, stderr=err, env={**os.environ, **(env or {})}, cwd=cwd)
+        _, status, usage = os.wait4(p.pid, 0)
+        out.seek(0), err.seek(0)
+        text, log = out.read().decode(), err.read().decode()
+    if status != 0:
+        sys.exit(f"{' '.join(cmd)}: status {status}\n{log[-2000:]}")
+    return text, log, time.time() - t0, usage.ru_maxrss << 10
+
+
+def ours(work, B, T, precision, steps, threads):
+    out = os.path.join(work, "run")
+    shutil.rmtree(out, ignore_errors=True)
+    sets = [f"out={out}", "tokenizer=", f"data.train={work}/tokens.bin", "data.val=[]", f"train.max_steps={steps + 1}",
+            f"train.global_batch_size={B}", f"train.micro_batch_size={B}", f"train.seq_len={T}",
+            f"train.precision={precision}", f"train.threads={threads}", "train.eval_interval=0",
+            "train.sample_interval=0", "train.checkpoint_interval=0", "train.recompute=none"]
+    _, log, _, rss = run([os.path.join(ROOT, "gpt"), "train", "--config", os.path.join(ROOT, "configs/gpt2-124m.json"),
+                          "--set", *sets])
+    lines = [json.loads(x) for x in open(os.path.join(out, "metrics.jsonl"))][1:]
+    ready = [float(x.split()[3]) for x in log.splitlines() if x.startswith("gpt: ready after")]
+    shutil.rmtree(out)
+    return {"tok_s": statistics.median(x["tokens_per_second"] for x in lines),
+            "mfu": statistics.median(x["mfu"] for x in lines), "rss": rss, "ready": ready[0] if ready else None}
+
+
+def peer(B, T, precision, steps, threads, compile_):
+    cmd = [sys.executable, os.path.abspath(__file__), "--peer", f"{B}x{T}", "--precisions", precision, "--steps",
+           str(steps), "--threads", str(threads)] + (["--compile"] if compile_ else [])
+    text, _, _, rss = run(cmd, {**TUNED, "OMP_NUM_THREADS": str(threads)})
+    return {**json.loads(text.splitlines()[-1]), "rss": rss}
+
+
+def peer_main(a):
+    """The peer's process: GPT-2 124M in plain PyTorch."""
+    import torch
+    import torch.nn as nn
+    import torch.nn.functional as F
+    torch.manual_seed(0)
+    torch.set_num_threads(a.threads)
+    B, T = map(int, a.peer.split("x"))
+    L, C, NH, V = 12, 768, 12, 50304
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ln_1, self.ln_2 = nn.LayerNorm(C), nn.LayerNorm(C)
+            self.qkv, self.proj = nn.Linear(C, 3 * C), nn.Linear(C, C)
+            self.fc, self.out = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
+
+        def forward(self, x):
+            b, t, _ = x.shape
+            q, k, v = (s.view(b, t, NH, C // NH).transpose(1, 2) for s in self.qkv(self.ln_1(x)).split(C, 2))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.proj(y.transpose(1, 2).reshape(b, t, C))
+            return x + self.out(F.gelu(self.fc(self.ln_2(x)), approximate="tanh"))
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte, self.wpe = nn.Embedding(V, C), nn.Embedding(1024, C)
+            self.h = nn.Sequential(*(Block() for _ in range(L)))
+            self.ln_f = nn.LayerNorm(C)
+            for p in self.parameters():
+                if p.dim() > 1:
+                    nn.init.normal_(p, std=0.02)
+
+        def forward(self, idx, targets):
+            x = self.h(self.wte(idx) + self.wpe.weight[: idx.shape[1]])
+            logits = F.linear(self.ln_f(x), self.wte.weight)
+            return F.cross_entropy(logits.view(-1, V).float(), targets.view(-1))
+
+    model = Model()
+    step_of = torch.compile(model) if a.compile else model
+    decay = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() <= 1]
+    opt = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
+                            lr=6e-4, betas=(0.9, 0.95), fused=True)
+    seconds = []
+    for _ in range(a.steps + 2):
+        idx = torch.randint(50257, (B, T + 1))
+        t0 = time.time()
+        with torch.autocast("cpu", torch.bfloat16, enabled=a.precisions == "bf16"):
+            loss = step_of(idx[:, :-1], idx[:, 1:])
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        opt.zero_grad(set_to_none=True)
+        seconds.append(time.time() - t0)
+    print(json.dumps({"tok_s": B * T / statistics.median(seconds[2:]), "version": torch.__version__}))
+
+
+def write_tokens(path):
+    import numpy as np
+    n = 1 << 20
+    tokens = np.random.default_rng(0).integers(0, 50257, n).astype("<u2")
+    header = np.zeros(256, "<i4")
+    header[:3] = 20240520, 1, n
+    with open(path, "wb") as f:
+        f.write(header.tobytes() + tokens.tobytes())
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--shapes", default="4x256,4x1024")
+    ap.add_argument("--precisions", default="bf16,fp32")
+    ap.add_argument("--rounds", type=int, default=5)
+    ap.add_argument("--steps", type=int, default=3)
+    ap.add_argument("--threads", type=int, default=os.cpu_count())
+    ap.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
+    ap.add_argument("--peer", help=argparse.SUPPRESS)
+    a = ap.parse_args()
+    if a.peer:
+        return peer_main(a)
+    cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "unknown")
+    print(f"GPT-2 124M training, {a.threads} threads, {cpu}; medians of {a.rounds} rounds")
+    with tempfile.TemporaryDirectory() as work:
+        write_tokens(os.path.join(work, "tokens.bin"))
+        for precision in a.precisions.split(","):
+            for shape in a.shapes.split(","):
+                compare(work, precision, *map(int, shape.split("x")), a)
+
+
+def compare(work, precision, B, T, a):
+    steps = max(2, min(8, 4096 * a.steps // (B * T)))
+    trial = {c: peer(B, T, precision, 2, a.threads, c) for c in (False, True)}
+    best = max(trial, key=lambda c: trial[c]["tok_s"])
+    ratios, us, them = [], [], []
+    for _ in range(a.rounds):
+        us.append(ours(work, B, T, precision, steps, a.threads))
+        them.append(peer(B, T, precision, steps, a.threads, best))
+        ratios.append(us[-1]["tok_s"] / them[-1]["tok_s"])
+    med = lambda rows, key: statistics.median(r[key] for r in rows)
+    print(f"{precision} {B}x{T}: {statistics.median(ratios):.2f} times PyTorch {them[0]['version']}"
+          f"{' compiled' if best else ''} (rounds {min(ratios):.2f} to {max(ratios):.2f}); "
+          f"MFU {100 * med(us, 'mfu'):.0f} %; peak memory {med(us, 'rss') / 2**30:.1f} GiB, "
+          f"{med(us, 'rss') / med(them, 'rss'):.2f} of PyTorch's {med(them, 'rss') / 2**30:.1f} GiB; "
+          f"{med(us, 'tok_s'):.0f} against {med(them, 'tok_s'):.0f} tokens/s; first step after {med(us, 'ready'):.2f} s",
+          flush=True)
+
+
+if __name__ == "__main__":
+    main()
