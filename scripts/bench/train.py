@@ -95,7 +95,7 @@ def peer_main(a):
         def forward(self, idx, targets):
             x = self.h(self.wte(idx) + self.wpe.weight[: idx.shape[1]])
             logits = F.linear(self.ln_f(x), self.wte.weight)
-            return F.cross_entropy(logits.view(-1, V).float(), targets.view(-1))
+            return F.cross_entropy(logits.view(-1, V).float(), targets.reshape(-1))
 
     model = Model()
     step_of = torch.compile(model) if a.compile else model
