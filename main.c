@@ -298,120 +298,123 @@ static bool cmd_convert(const Args *a, Err *e) {
     const char *out = arg_needed(a, "--out", e);
     if (!model || !to || !out || !model_convert(model, to, out, e)) return false;
     note("%s: written", out);
-    static const Flag no_flags[] = {{0}};
-    static const Flag train_flags[] = {
-        {"--config", "FILE", "what to train, on what, how: gpt help config", false},
-        {"--set", "KEY=VALUE", "a key in place of the file's", true},
-        {"--resume", NULL, "go on from the newest complete checkpoint", false},
-        {"--overwrite", NULL, "start again in a folder that holds a run", false},
-        {0}};
+    return true;
+}
 
-    static bool cmd_train(const Args *a, Err *e) {
-        static Config c;
-        const char *file = arg(a, "--config", NULL);
-        TrainOptions o = {.resume = arg(a, "--resume", NULL) != NULL,
-                          .overwrite = arg(a, "--overwrite", NULL) != NULL};
-        if (!file) return err_usage(e, "gpt train: --config FILE is needed; see configs/");
-        config_defaults(&c);
-        if (!config_read(&c, file, e)) return false;
-        for (int i = 0; i < a->n; i++)
-            if (!strcmp(a->given[i].flag->name, "--set") && !config_set(&c, a->given[i].value, e))
-                return false;
-        return train_run(&c, &o, e);
+/* ---- gpt train ---- */
+
+static const Flag no_flags[] = {{0}};
+static const Flag train_flags[] = {
+    {"--config", "FILE", "what to train, on what, how: gpt help config", false},
+    {"--set", "KEY=VALUE", "a key in place of the file's", true},
+    {"--resume", NULL, "go on from the newest complete checkpoint", false},
+    {"--overwrite", NULL, "start again in a folder that holds a run", false},
+    {0}};
+
+static bool cmd_train(const Args *a, Err *e) {
+    static Config c;
+    const char *file = arg(a, "--config", NULL);
+    TrainOptions o = {.resume = arg(a, "--resume", NULL) != NULL,
+                      .overwrite = arg(a, "--overwrite", NULL) != NULL};
+    if (!file) return err_usage(e, "gpt train: --config FILE is needed; see configs/");
+    config_defaults(&c);
+    if (!config_read(&c, file, e)) return false;
+    for (int i = 0; i < a->n; i++)
+        if (!strcmp(a->given[i].flag->name, "--set") && !config_set(&c, a->given[i].value, e)) return false;
+    return train_run(&c, &o, e);
+}
+
+static bool cmd_help_config(const Args *a, Err *e) {
+    Str s = {0};
+    (void)a, (void)e;
+    config_help(&s);
+    fputs(s.p, stdout);
+    str_free(&s);
+    return true;
+}
+
+static const Command commands[] = {
+    {"train", "pretrain or go on training: the config says which", train_flags, cmd_train},
+    {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
+     cmd_data_demo},
+    {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
+     cmd_tokenizer_train},
+    {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
+    {"tokenizer decode", "ids to text", tokenizer_decode_flags, cmd_tokenizer_decode},
+    {"convert", "a model in another format", convert_flags, cmd_convert},
+    {"help config", "every key of a config: its default, its meaning, its range", no_flags, cmd_help_config},
+    {"version", "what this binary is", no_flags, cmd_version},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void help(FILE *f) {
+    fputs("usage: gpt COMMAND [--flag value ...]     gpt COMMAND --help\n\n", f);
+    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-20s %s\n", commands[i].name, commands[i].help);
+}
+
+static void help_command(const Command *c) {
+    printf("gpt %s: %s\n\n", c->name, c->help);
+    for (const Flag *f = c->flags; f->name; f++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s %s%s", f->name, f->arg ? f->arg : "", f->many ? " ..." : "");
+        printf("  %-28s %s\n", left, f->help);
     }
+}
 
-    static bool cmd_help_config(const Args *a, Err *e) {
-        Str s = {0};
-        (void)a, (void)e;
-        config_help(&s);
-        fputs(s.p, stdout);
-        str_free(&s);
-        return true;
+/* The command that argv names, and how many words its name took. */
+static const Command *find_command(int argc, char **argv, int *words) {
+    for (int i = 0; i < N_COMMANDS; i++) {
+        char two[64] = "";
+        if (argc > 2) snprintf(two, sizeof two, "%s %s", argv[1], argv[2]);
+        if (argc > 1 && !strcmp(argv[1], commands[i].name)) return *words = 1, &commands[i];
+        if (argc > 2 && !strcmp(two, commands[i].name)) return *words = 2, &commands[i];
     }
+    return NULL;
+}
 
-    static const Command commands[] = {
-        {"train", "pretrain or go on training: the config says which", train_flags, cmd_train},
-        {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
-         cmd_data_demo},
-        {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
-         cmd_tokenizer_train},
-        {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
-        {"tokenizer decode", "ids to text", tokenizer_decode_flags, cmd_tokenizer_decode},
-        {"convert", "a model in another format", convert_flags, cmd_convert},
-        {"help config", "every key of a config: its default, its meaning, its range", no_flags,
-         cmd_help_config},
-        {"version", "what this binary is", no_flags, cmd_version},
-    };
-    enum { N_COMMANDS = sizeof commands / sizeof *commands };
-
-    static void help(FILE * f) {
-        fputs("usage: gpt COMMAND [--flag value ...]     gpt COMMAND --help\n\n", f);
-        for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-20s %s\n", commands[i].name, commands[i].help);
-    }
-
-    static void help_command(const Command *c) {
-        printf("gpt %s: %s\n\n", c->name, c->help);
-        for (const Flag *f = c->flags; f->name; f++) {
-            char left[64];
-            snprintf(left, sizeof left, "%s %s%s", f->name, f->arg ? f->arg : "", f->many ? " ..." : "");
-            printf("  %-28s %s\n", left, f->help);
+static bool parse(Args *a, int argc, char **argv, Err *e) {
+    const Flag *open = NULL; /* a flag that still takes words */
+    for (int i = 0; i < argc; i++) {
+        const char *w = argv[i], *value = "";
+        if (strncmp(w, "--", 2) == 0 && w[2]) {
+            const Flag *f = a->cmd->flags;
+            while (f->name && strcmp(f->name, w)) f++;
+            if (!f->name)
+                return err_usage(e, "gpt %s: unknown flag %s; see gpt %s --help", a->cmd->name, w,
+                                 a->cmd->name);
+            open = f->many ? f : NULL;
+            if (f->arg && ++i == argc)
+                return err_usage(e, "gpt %s: %s needs a value: %s", a->cmd->name, w, f->arg);
+            if (f->arg) value = argv[i];
+            a->given[a->n].flag = f;
+        } else if (open) {
+            a->given[a->n].flag = open;
+            value = w;
+        } else {
+            return err_usage(e, "gpt %s: do not know what to do with \"%s\"; see gpt %s --help", a->cmd->name,
+                             w, a->cmd->name);
         }
+        a->given[a->n++].value = value;
+        if (a->n == (int)(sizeof a->given / sizeof *a->given)) return err_usage(e, "gpt: too many words");
     }
+    return true;
+}
 
-    /* The command that argv names, and how many words its name took. */
-    static const Command *find_command(int argc, char **argv, int *words) {
-        for (int i = 0; i < N_COMMANDS; i++) {
-            char two[64] = "";
-            if (argc > 2) snprintf(two, sizeof two, "%s %s", argv[1], argv[2]);
-            if (argc > 1 && !strcmp(argv[1], commands[i].name)) return *words = 1, &commands[i];
-            if (argc > 2 && !strcmp(two, commands[i].name)) return *words = 2, &commands[i];
-        }
-        return NULL;
+int main(int argc, char **argv) {
+    static Args a;
+    Err e = {0};
+    int words = 0;
+    if (argc < 2 || !strcmp(argv[1], "--help") || (argc == 2 && !strcmp(argv[1], "help")))
+        return help(argc < 2 ? stderr : stdout), argc < 2 ? EXIT_USAGE : 0;
+    a.cmd = find_command(argc, argv, &words);
+    if (!a.cmd) {
+        fprintf(stderr, "gpt: no command \"%s\"; `gpt help` lists them\n", argv[1]);
+        return EXIT_USAGE;
     }
-
-    static bool parse(Args * a, int argc, char **argv, Err *e) {
-        const Flag *open = NULL; /* a flag that still takes words */
-        for (int i = 0; i < argc; i++) {
-            const char *w = argv[i], *value = "";
-            if (strncmp(w, "--", 2) == 0 && w[2]) {
-                const Flag *f = a->cmd->flags;
-                while (f->name && strcmp(f->name, w)) f++;
-                if (!f->name)
-                    return err_usage(e, "gpt %s: unknown flag %s; see gpt %s --help", a->cmd->name, w,
-                                     a->cmd->name);
-                open = f->many ? f : NULL;
-                if (f->arg && ++i == argc)
-                    return err_usage(e, "gpt %s: %s needs a value: %s", a->cmd->name, w, f->arg);
-                if (f->arg) value = argv[i];
-                a->given[a->n].flag = f;
-            } else if (open) {
-                a->given[a->n].flag = open;
-                value = w;
-            } else {
-                return err_usage(e, "gpt %s: do not know what to do with \"%s\"; see gpt %s --help",
-                                 a->cmd->name, w, a->cmd->name);
-            }
-            a->given[a->n++].value = value;
-            if (a->n == (int)(sizeof a->given / sizeof *a->given)) return err_usage(e, "gpt: too many words");
-        }
-        return true;
-    }
-
-    int main(int argc, char **argv) {
-        static Args a;
-        Err e = {0};
-        int words = 0;
-        if (argc < 2 || !strcmp(argv[1], "--help") || (argc == 2 && !strcmp(argv[1], "help")))
-            return help(argc < 2 ? stderr : stdout), argc < 2 ? EXIT_USAGE : 0;
-        a.cmd = find_command(argc, argv, &words);
-        if (!a.cmd) {
-            fprintf(stderr, "gpt: no command \"%s\"; `gpt help` lists them\n", argv[1]);
-            return EXIT_USAGE;
-        }
-        for (int i = 1 + words; i < argc; i++)
-            if (!strcmp(argv[i], "--help")) return help_command(a.cmd), 0;
-        if (parse(&a, argc - 1 - words, argv + 1 + words, &e)) a.cmd->run(&a, &e);
-        if (fflush(stdout) != 0) err_set(&e, "cannot write to the output");
-        if (e.code) fprintf(stderr, "gpt: %s\n", e.msg);
-        return e.code;
-    }
+    for (int i = 1 + words; i < argc; i++)
+        if (!strcmp(argv[i], "--help")) return help_command(a.cmd), 0;
+    if (parse(&a, argc - 1 - words, argv + 1 + words, &e)) a.cmd->run(&a, &e);
+    if (fflush(stdout) != 0) err_set(&e, "cannot write to the output");
+    if (e.code) fprintf(stderr, "gpt: %s\n", e.msg);
+    return e.code;
+}
