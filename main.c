@@ -1,6 +1,7 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
 #include "checkpoint.h"
 #include "config.h"
+#include "dataloader.h"
 #include "demo.h"
 #include "tokenizer.h"
 #include "train.h"
@@ -111,6 +112,25 @@ static const char *arg_needed(const Args *a, const char *name, Err *e) {
     return v;
 }
 
+static bool arg_real(const Args *a, const char *name, double otherwise, double *value, Err *e) {
+    const char *text = arg(a, name, NULL);
+    char *end;
+    *value = otherwise;
+    if (!text) return true;
+    *value = strtod(text, &end);
+    if (*text && !*end && isfinite(*value)) return true;
+    return err_usage(e, "gpt %s: %s takes a number such as 0.5, not \"%s\"", a->cmd->name, name, text);
+}
+
+/* All values of a flag that takes many; malloc'd. */
+static const char **arg_many(const Args *a, const char *name, int *n) {
+    const char **values = xmalloc((size_t)a->n * sizeof *values);
+    *n = 0;
+    for (int i = 0; i < a->n; i++)
+        if (!strcmp(a->given[i].flag->name, name)) values[(*n)++] = a->given[i].value;
+    return values;
+}
+
 /* Which of the words (NULL at the end) the flag gives; the first one if it is not given. */
 static bool arg_word(const Args *a, const char *name, const char *const *words, int *out, Err *e) {
     const char *v = arg(a, name, words[0]);
@@ -166,6 +186,98 @@ static bool cmd_data_demo(const Args *a, Err *e) {
     return !out || demo_write(out, seed, bytes, docs, e);
 }
 
+/* ---- gpt data shard, gpt data inspect ---- */
+
+static const Flag shard_flags[] = {
+    {"--input", "FILE", "text: .txt (one document each) or .jsonl (one a line), plain or .gz", true},
+    {"--tokenizer", "DIR", "a folder with a tokenizer; <|endoftext|> inside a text is plain text to it",
+     false},
+    {"--out", "DIR", "folder for train_000000.bin, ..., train.json", false},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--val-fraction", "F",
+     "share of the documents, or of a single .txt its end, for val_000000.bin, ... (0)", false},
+    {"--prefix", "NAME", "what the names of the files begin with (train)", false},
+    {"--shard-tokens", "N", "tokens a shard (100M)", false},
+    {"--threads", "N", "threads that encode (all); the result is the same for any number", false},
+    {"--overwrite", NULL, "replace shards that are there already", false},
+    {0}};
+
+static bool encode_text(const void *tokenizer, const char *text, size_t n, int32_t **ids, size_t *n_ids,
+                        Err *e) {
+    Ids out = {0};
+    bool ok = tokenizer_encode(tokenizer, text, n, SPECIAL_TEXT, &out, e);
+    *ids = out.id;
+    *n_ids = out.n;
+    return ok;
+}
+
+static bool decode_text(const void *tokenizer, const int32_t *ids, size_t n, Str *out, Err *e) {
+    return tokenizer_decode(tokenizer, ids, n, out, e);
+}
+
+static void print_set(const char *dir, const char *prefix, Err *e) {
+    Str path = {0};
+    ShardInfo info;
+    str_printf(&path, "%s/%s_*.bin", dir, prefix);
+    if (shard_info(path.p, &info, e))
+        printf("%s: %llu documents, %llu bytes, %llu tokens\n", path.p, (unsigned long long)info.documents,
+               (unsigned long long)info.bytes, (unsigned long long)info.tokens);
+    str_free(&path);
+}
+
+static bool run_shard(const ShardJob *job, const Tokenizer *t, Err *e) {
+    if (tokenizer_eot(t) < 0)
+        return err_set(e, "%s: has no <|endoftext|>, which leads every document", job->tokenizer_dir);
+    double start = now_seconds();
+    if (!shard_write(job, encode_text, t, tokenizer_eot(t), tokenizer_size(t), e)) return false;
+    print_set(job->out_dir, job->prefix, e);
+    if (job->val_fraction > 0) print_set(job->out_dir, "val", e);
+    note("encoded and written in %.2f s", now_seconds() - start);
+    return !e->code;
+}
+
+static bool cmd_data_shard(const Args *a, Err *e) {
+    ShardJob job = {.key = arg(a, "--key", NULL), .prefix = arg(a, "--prefix", "train")};
+    uint64_t threads;
+    const char **files = arg_many(a, "--input", &job.n_files);
+    job.files = files;
+    job.overwrite = arg(a, "--overwrite", NULL) != NULL;
+    Tokenizer *t = NULL;
+    if (arg_needed(a, "--input", e) && (job.tokenizer_dir = arg_needed(a, "--tokenizer", e)) &&
+        (job.out_dir = arg_needed(a, "--out", e)) && arg_real(a, "--val-fraction", 0, &job.val_fraction, e) &&
+        arg_count(a, "--shard-tokens", 100000000, &job.shard_tokens, e) &&
+        arg_count(a, "--threads", 0, &threads, e)) {
+        job.threads = (int)(threads < 1024 ? threads : 1024);
+        t = tokenizer_open(job.tokenizer_dir, e);
+    }
+    bool ok = t && run_shard(&job, t, e);
+    tokenizer_free(t);
+    free(files);
+    return ok;
+}
+
+static const Flag inspect_flags[] = {
+    {"--data", "SHARDS", "a shard, a folder of shards, or a quoted pattern", false},
+    {"--tokenizer", "DIR", "show documents as text, and check that no id is beyond this vocabulary", false},
+    {"--documents", "N", "how many documents to show the beginnings of (3)", false},
+    {"--verify", NULL, "read every token: checksums, ids, number of documents", false},
+    {0}};
+
+static bool cmd_data_inspect(const Args *a, Err *e) {
+    const char *data = arg_needed(a, "--data", e), *dir = arg(a, "--tokenizer", NULL);
+    uint64_t documents;
+    Str out = {0};
+    if (!data || !arg_count(a, "--documents", 3, &documents, e)) return false;
+    Tokenizer *t = dir ? tokenizer_open(dir, e) : NULL;
+    bool ok = (t || !dir) && shard_inspect(data, arg(a, "--verify", NULL),
+                                           (int)(documents < INT32_MAX ? documents : INT32_MAX),
+                                           t ? tokenizer_size(t) : 0, t ? decode_text : NULL, t, &out, e);
+    if (out.n) fwrite(out.p, 1, out.n, stdout);
+    str_free(&out);
+    tokenizer_free(t);
+    return ok;
+}
+
 /* ---- gpt tokenizer ---- */
 
 static const Flag tokenizer_train_flags[] = {
@@ -180,11 +292,10 @@ static const Flag tokenizer_train_flags[] = {
 
 static bool cmd_tokenizer_train(const Args *a, Err *e) {
     const char *const *words = (const char *const[]){"strings", "pairs", NULL};
-    const char **files = xmalloc((size_t)a->n * sizeof *files), *out = arg_needed(a, "--out", e);
-    int n_files = 0, merges;
+    const char *out = arg_needed(a, "--out", e);
+    int n_files, merges;
     uint64_t vocab_size, threads;
-    for (int i = 0; i < a->n; i++)
-        if (!strcmp(a->given[i].flag->name, "--input")) files[n_files++] = a->given[i].value;
+    const char **files = arg_many(a, "--input", &n_files);
     Tokenizer *t = NULL;
     if (out && arg_needed(a, "--input", e) && arg_needed(a, "--vocab-size", e) &&
         arg_count(a, "--vocab-size", 0, &vocab_size, e) && arg_count(a, "--threads", 0, &threads, e) &&
@@ -337,6 +448,8 @@ static const Command commands[] = {
     {"train", "pretrain or go on training: the config says which", train_flags, cmd_train},
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
      cmd_data_demo},
+    {"data shard", "text to token shards", shard_flags, cmd_data_shard},
+    {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect},
     {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
      cmd_tokenizer_train},
     {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
