@@ -1,0 +1,2 @@
+: >x.bin
+"$GPT" data inspect --data x.bin

@@ -1,0 +1,1 @@
+"$GPT" data inspect --data "nowhere/*.bin"

@@ -1,0 +1,2 @@
+echo text >x.txt
+"$GPT" data shard --input x.txt --tokenizer nowhere --out d

@@ -1,0 +1,3 @@
+mkdir d
+echo text >d/readme.txt
+"$GPT" data inspect --data d

@@ -1,0 +1,6 @@
+# as a killed `gpt data shard` leaves its folder
+awk 'BEGIN { for (i = 0; i < 200; i++) print "one two three", i }' >x.txt
+"$GPT" tokenizer train --input x.txt --vocab-size 260 --out tok 2>/dev/null
+"$GPT" data shard --input x.txt --tokenizer tok --out d >/dev/null 2>&1
+mv d/train.json d/train.json.tmp
+"$GPT" data inspect --data d
