@@ -465,7 +465,7 @@ static bool get_tensors(const SafeTensors *s, const char *where, const Gpt *m, c
         const StTensor *t = st_find(s, key);
         if (!t && !*set->prefix) t = st_find(s, p->name);
         if (!t) {
-            ok = err_set(e, "%s: tensor %s is missing", where, key);
+            ok = err_set(e, "%s: tensor %s is missing", where, *set->prefix ? key : p->name);
             continue;
         }
         if (p->split == SPLIT_VOCAB) embedding = t;

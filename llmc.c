@@ -103,8 +103,8 @@ static bool check_size(const File *f, const char *path, Err *e) {
     int64_t numbers = gpt_count(c, true) + (f->padded_vocab - c->vocab_size) * c->n_embd;
     uint64_t bytes = HEADER + (uint64_t)numbers * (uint64_t)f->width;
     return bytes == f->map.n || err_set(e,
-                                        "%s: has %zu bytes; a model of %" PRId64 " layers and width %" PRId64
-                                        " takes %" PRIu64 "; truncated?",
+                                        "%s: has %zu bytes; a model of n_layer %" PRId64
+                                        " and n_embd %" PRId64 " takes %" PRIu64 "; truncated?",
                                         path, f->map.n, c->n_layer, c->n_embd, bytes);
 }
 

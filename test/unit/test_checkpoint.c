@@ -579,8 +579,8 @@ TEST(checkpoint_foreign_folders_refused) {
         const char *said;
     } bad[] = {
         {{.prefix = "", .head = NAN, .skip = "h.1.ln_2.bias"},
-         "hf/model.safetensors: tensor transformer.h.1.ln_2.bias is missing"},
-        {{.prefix = "model.", .head = NAN}, "tensor transformer.wte.weight is missing"},
+         "hf/model.safetensors: tensor h.1.ln_2.bias is missing"},
+        {{.prefix = "model.", .head = NAN}, "tensor wte.weight is missing"},
         {{.prefix = "", .head = NAN, .extra = "h.2.ln_1.weight"}, "tensor h.2.ln_1.weight has no place"},
         {{.prefix = "", .head = NAN, .wrong = "h.0.mlp.c_fc.weight"},
          "tensor h.0.mlp.c_fc.weight has shape [64, 16]; [16, 64] is expected"},

@@ -1,0 +1,7 @@
+# A file system of 300 KiB, in a name space of its own.
+. "$ROOT/test/bad/tiny_model.inc"
+config m && tensors | weights m
+mkdir small
+unshare -rm true 2>/dev/null || { echo "SKIP: this user cannot mount a small file system" && exit; }
+# shellcheck disable=SC2016
+unshare -rm sh -c 'mount -t tmpfs -o size=300k none small && $GPT convert --model m --to hf --out small/out'

@@ -1,0 +1,1 @@
+$GPT convert --model m --to hf --out out
