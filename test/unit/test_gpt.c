@@ -268,7 +268,7 @@ TEST(gpt_decoding_is_the_forward_pass) {
                 for (int i = 0; i < calls[k].count[s]; i++, n++) {
                     slot[n] = B - s, pos[n] = calls[k].first[s] + i, row[n] = s * T + pos[n];
                     tokens[n] = d.tokens[row[n]];
-                    if (n % 4 != 1) want[n_want++] = n;
+                    if (n % 7 != 1) want[n_want++] = n;
                 }
             float *logits = xmalloc((size_t)n_want * (size_t)c.vocab_size * sizeof *logits);
             gpt_decode(m, &kv, tokens, slot, pos, n, want, n_want, logits);
@@ -289,38 +289,147 @@ TEST(gpt_decoding_is_the_forward_pass) {
     }
 }
 
-/* ---- the plan and the initial weights -------------------------------------------------------------------- */
+/* ---- what the ops are asked ------------------------------------------------------------------------------ */
 
-static size_t allocated;
-static void *(*plain_alloc)(size_t bytes, const char *what, Err *e);
-static void *counting_alloc(size_t bytes, const char *what, Err *e) {
-    allocated += bytes;
-    return plain_alloc(bytes, what, e);
+/* Every dropout that the pass asks for, in order of first use. */
+static struct {
+    Dropout drop;
+    int calls;
+} seen[64];
+static int n_seen;
+
+static void see(const Dropout *d) {
+    if (d->p == 0) return;
+    for (int i = 0; i < n_seen; i++)
+        if (seen[i].drop.site == d->site) {
+            const Dropout *s = &seen[i].drop;
+            EXPECT(s->p == d->p && s->row0 == d->row0 && s->step == d->step && s->seed == d->seed,
+                   "site %u is asked for in two ways", d->site);
+            seen[i].calls++;
+            return;
+        }
+    seen[n_seen].drop = *d, seen[n_seen++].calls = 1;
+}
+static void see_norm(Tensor h, Tensor x_out, float *mean, float *rstd, Tensor x_in, Tensor delta,
+                     const float *g, const float *b, float eps, int64_t n, int64_t C, Dropout d) {
+    see(&d);
+    cpu_ops.norm_forward(h, x_out, mean, rstd, x_in, delta, g, b, eps, n, C, d);
+}
+static void see_norm_backward(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh, Tensor x, const float *mean,
+                              const float *rstd, const float *g, float *dg, float *db, bool accumulate,
+                              bool post, int64_t n, int64_t C, Dropout d) {
+    see(&d);
+    cpu_ops.norm_backward(dx, ddelta, dx_in, dh, x, mean, rstd, g, dg, db, accumulate, post, n, C, d);
+}
+static void see_attention(Tensor out, float *lse, Tensor qkv, const Attention *a) {
+    see(&a->drop);
+    cpu_ops.attention_forward(out, lse, qkv, a);
+}
+static void see_attention_backward(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, const float *lse,
+                                   const Attention *a) {
+    see(&a->drop);
+    cpu_ops.attention_backward(dqkv, dout, out, qkv, lse, a);
+}
+static void see_embed(Tensor x, const int32_t *tokens, const int32_t *pos, const float *wte, const float *wpe,
+                      int64_t n, int64_t T_, int64_t C, Dropout d) {
+    see(&d);
+    cpu_ops.embed_forward(x, tokens, pos, wte, wpe, n, T_, C, d);
+}
+static void see_embed_backward(float *dwte, float *dwpe, Tensor dx, Tensor dh, const int32_t *tokens,
+                               int64_t n, int64_t T_, int64_t C, bool accumulate, Dropout d) {
+    see(&d);
+    cpu_ops.embed_backward(dwte, dwpe, dx, dh, tokens, n, T_, C, accumulate, d);
 }
 
-TEST(gpt_memory_is_what_is_allocated) {
+/* Site 0 is the embedding, layer l has 1 + 3l attention's probabilities, 2 + 3l its output, 3 + 3l the MLP's; each is used
+ * once forward and once backward, and not at all when nothing is trained. */
+TEST(gpt_dropout_sites) {
     Ops ops = *cpu(1);
-    plain_alloc = ops.alloc;
-    ops.alloc = counting_alloc;
+    ops.norm_forward = see_norm, ops.norm_backward = see_norm_backward;
+    ops.attention_forward = see_attention, ops.attention_backward = see_attention_backward;
+    ops.embed_forward = see_embed, ops.embed_backward = see_embed_backward;
+    for (int type = 0; type < N_TYPES; type++) {
+        ModelConfig c = lively(type);
+        Err e = {0};
+        Data d;
+        float loss[N];
+        fill_data(&d, c.vocab_size);
+        d.batch.first_row = 100;
+        Gpt *m = gpt_create(&c, &(GptOptions){.ops = &ops, .train = true, .B = B, .T = T}, &e);
+        EXPECT_OK(&e);
+        n_seen = 0;
+        gpt_losses(m, &d.batch, loss, NULL);
+        EXPECT(n_seen == 0);
+        gpt_forward_backward(m, &d.batch, 1, false);
+        EXPECT(n_seen == 1 + 3 * 3, "%d sites", n_seen);
+        for (int i = 0; i < n_seen; i++) {
+            double p = i == 0 ? 0.1 : i % 3 == 1 ? 0.2 : 0.15;
+            EXPECT(seen[i].drop.site == (uint32_t)i && seen[i].calls == 2, "%s: site %u, %d calls",
+                   all_types[type], seen[i].drop.site, seen[i].calls);
+            EXPECT(seen[i].drop.p == (float)p && seen[i].drop.row0 == 100 * T && seen[i].drop.step == 7 &&
+                       seen[i].drop.seed == 9,
+                   "site %d: p %g", i, seen[i].drop.p);
+        }
+        gpt_free(m);
+    }
+}
+
+/* ---- the plan and the initial weights -------------------------------------------------------------------- */
+
+/* Memory of exactly the size asked for, with a guard behind it. */
+enum { GUARD = 4096 };
+static struct {
+    char *p;
+    size_t bytes;
+} given[4];
+static size_t n_given, allocated;
+
+static void *guarded_alloc(size_t bytes, const char *what, Err *e) {
+    (void)what, (void)e;
+    char *p = aligned_alloc(64, (bytes + GUARD + 63) / 64 * 64);
+    memset(p, 0, bytes);
+    memset(p + bytes, 0x5a, GUARD);
+    given[n_given].p = p, given[n_given++].bytes = bytes;
+    allocated += bytes;
+    return p;
+}
+
+static void guarded_release(void *p) {
+    for (size_t i = 0; i < n_given; i++)
+        for (int k = 0; k < GUARD && given[i].p == p; k++)
+            EXPECT(given[i].p[given[i].bytes + (size_t)k] == 0x5a, "byte %d past block %zu was written", k,
+                   i);
+    free(p);
+}
+
+TEST(gpt_memory_is_what_is_allocated_and_enough) {
+    Ops ops = *cpu(1);
+    ops.alloc = guarded_alloc, ops.release = guarded_release;
     for (int type = 0; type < N_TYPES; type++)
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 16; i++) {
             Err e = {0};
             GptMemory want;
+            Data d;
+            float loss[N];
             ModelConfig c = lively(type);
             GptOptions o = {.ops = &ops,
                             .compute = i & 1,
                             .train = i & 2,
                             .recompute = i & 4 ? RECOMPUTE_BLOCK : 0,
                             .B = B,
-                            .T = T};
+                            .T = T,
+                            .logits_rows = i & 8 ? 3 : 0};
+            fill_data(&d, c.vocab_size);
             EXPECT(gpt_memory(&c, &o, &want, &e), "%s", e.msg);
-            allocated = 0;
+            n_given = allocated = 0;
             Gpt *m = gpt_create(&c, &o, &e);
             EXPECT_OK(&e);
             EXPECT(allocated == want.weights + want.gradients + want.activations + want.workspace,
                    "%s: %zu bytes allocated", all_types[type], allocated);
             EXPECT(want.weights == (size_t)gpt_elements(m) * 4 &&
                    want.gradients == (o.train ? want.weights : 0));
+            gpt_losses(m, &d.batch, loss, NULL);
+            if (o.train) gpt_forward_backward(m, &d.batch, 1, false);
             gpt_free(m);
         }
 }
@@ -366,6 +475,8 @@ TEST(gpt_init_is_normal_and_repeatable) {
         EXPECT(fabs(squares / count / std / std - 1) < 4 * sqrt(2 / count), "%s: variance %g of %g",
                p[i].name, squares / count, std * std);
         EXPECT(memcmp(x, gpt_weights(b) + p[i].at, 64), "%s: the seed does nothing", p[i].name);
+        if (p[i].layer > 0 && p[i].layer < 3)
+            EXPECT(memcmp(x, gpt_weights(a) + p[i - 12].at, 64), "%s: as in the layer before", p[i].name);
         double want = 0.02 / (strstr(p[i].name, "c_proj") ? sqrt(2 * 3) : 1);
         EXPECT(fabs(std / want - 1) < 1e-6, "%s: std %g", p[i].name, std);
     }

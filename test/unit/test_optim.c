@@ -42,6 +42,27 @@ TEST(optim_decays_matrices_only) {
     gpt_free(m);
 }
 
+static int adamw_calls;
+static void counting_adamw(float *w, float *m, float *v, const float *g, int64_t n, const AdamW *a) {
+    adamw_calls++;
+    cpu_ops.adamw(w, m, v, g, n, a);
+}
+
+TEST(optim_steps_in_two_sweeps) {
+    Optim o;
+    Gpt *m = optim_model(&o);
+    Config c;
+    config_defaults(&c);
+    Ops ops = cpu_ops;
+    ops.adamw = counting_adamw;
+    o.ops = &ops;
+    optim_step(&o, m, &c, 0.1, 0, 1);
+    EXPECT(adamw_calls == 2, "%d", adamw_calls);
+    o.ops = &cpu_ops;
+    optim_free(&o);
+    gpt_free(m);
+}
+
 /* Adam moves by its gradient's sign and size over its own running size: a clipped first step is the same step, so
  * clipping shows in the moments. */
 TEST(optim_clips_by_the_global_norm) {
@@ -82,6 +103,7 @@ TEST(optim_schedules) {
     } cases[] = {
         {"cosine", 1, 0.1},
         {"cosine", 5, 0.5},
+        {"cosine", 9, 0.9},
         {"cosine", 10, 1.0},
         {"cosine", 60, 0.6},
         {"cosine", 110, 0.2},

@@ -1,6 +1,7 @@
 /* test_util.c - util.c: random numbers against published vectors, atomic files, text, UTF-8. */
 #include "test.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,25 @@ TEST(util_philox_known_answers) {
         philox4x32(kat[i].key, kat[i].hi, kat[i].lo, r);
         EXPECT(!memcmp(r, kat[i].out, sizeof r), "vector %zu", i);
     }
+}
+
+/* Against Box and Muller in double precision from the same words; pieces are pieces of one list. */
+TEST(util_rand_normals)
+{
+    enum { N = 1000, FIRST = 123456 };
+    static float x[N], piece[N];
+    rand_normals(x, N, 0.5f, 77, RAND_TEST, 3, FIRST);
+    for (int i = 0; i < N; i += 4) {
+        uint32_t w[4];
+        philox4x32(77, (uint64_t)RAND_TEST << 40 | 3, (FIRST + (uint64_t)i) / 4, w);
+        for (int k = 0; k < 4; k += 2) {
+            double r = 0.5 * sqrt(-2 * log((w[k] + 0.5) * 0x1p-32)), angle = 2 * M_PI * 0x1p-32 * (int32_t)w[k + 1];
+            EXPECT(fabs(x[i + k] - r * cos(angle)) < 2e-6, "%g, not %g", x[i + k], r * cos(angle));
+            EXPECT(fabs(x[i + k + 1] - r * sin(angle)) < 2e-6, "%g, not %g", x[i + k + 1], r * sin(angle));
+        }
+    }
+    rand_normals(piece, 301, 0.5f, 77, RAND_TEST, 3, FIRST + 400);
+    EXPECT(!memcmp(piece, x + 400, 301 * sizeof *x));
 }
 
 TEST(util_rand_below_is_even) {
