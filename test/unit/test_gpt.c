@@ -374,6 +374,48 @@ TEST(gpt_dropout_sites) {
     }
 }
 
+/* The most rows that each linear was made for. */
+static struct {
+    const Linear *l;
+    int64_t max_rows;
+} made[64];
+static int n_made;
+
+static Linear *see_create(const LinearSpec *s, Err *e) {
+    Linear *l = cpu_ops.linear_create(s, e);
+    made[n_made].l = l, made[n_made++].max_rows = s->max_rows;
+    return l;
+}
+static void see_rows(const Linear *l, int64_t n) {
+    for (int i = 0; i < n_made; i++)
+        if (made[i].l == l) EXPECT(n <= made[i].max_rows, "linear %d: %d rows", i, (int)n);
+}
+static void see_linear(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
+                       int64_t n) {
+    see_rows(l, n);
+    cpu_ops.linear_forward(y, pre, x, l, bias, act, n);
+}
+static void see_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
+                                bool accumulate, int64_t n) {
+    see_rows(l, n);
+    cpu_ops.linear_backward(dx, dy, x, pre, act, l, dbias, accumulate, n);
+}
+
+TEST(gpt_linears_get_the_rows_they_were_made_for) {
+    Ops ops = *cpu(1);
+    ops.linear_create = see_create, ops.linear_forward = see_linear,
+    ops.linear_backward = see_linear_backward;
+    ModelConfig c = lively(0);
+    Err e = {0};
+    Data d;
+    fill_data(&d, c.vocab_size);
+    n_made = 0;
+    Gpt *m = gpt_create(&c, &(GptOptions){.ops = &ops, .train = true, .B = B, .T = T, .logits_rows = 16}, &e);
+    EXPECT(n_made == 4 * 3 + 1 && made[0].max_rows == N && made[12].max_rows == 16, "%d linears", n_made);
+    gpt_forward_backward(m, &d.batch, 1, false);
+    gpt_free(m);
+}
+
 /* ---- the plan and the initial weights -------------------------------------------------------------------- */
 
 /* Memory of exactly the size asked for, with a guard behind it. */
@@ -381,7 +423,7 @@ enum { GUARD = 4096 };
 static struct {
     char *p;
     size_t bytes;
-} given[4];
+} given[8];
 static size_t n_given, allocated;
 
 static void *guarded_alloc(size_t bytes, const char *what, Err *e) {
@@ -400,6 +442,18 @@ static void guarded_release(void *p) {
             EXPECT(given[i].p[given[i].bytes + (size_t)k] == 0x5a, "byte %d past block %zu was written", k,
                    i);
     free(p);
+}
+
+static void decode_all(Gpt *m, const Data *d) {
+    Err e = {0};
+    KvCache kv;
+    int32_t slot[N], pos[N], want[N];
+    float *logits = xmalloc((size_t)N * 131 * sizeof *logits);
+    for (int i = 0; i < N; i++) slot[i] = i / T, pos[i] = i % T, want[i] = i;
+    EXPECT(kv_create(&kv, m, B, T, &e), "%s", e.msg);
+    gpt_decode(m, &kv, d->tokens, slot, pos, N, want, N, logits);
+    kv_free(&kv);
+    free(logits);
 }
 
 TEST(gpt_memory_is_what_is_allocated_and_enough) {
@@ -430,6 +484,7 @@ TEST(gpt_memory_is_what_is_allocated_and_enough) {
                    want.gradients == (o.train ? want.weights : 0));
             gpt_losses(m, &d.batch, loss, NULL);
             if (o.train) gpt_forward_backward(m, &d.batch, 1, false);
+            decode_all(m, &d);
             gpt_free(m);
         }
 }
