@@ -55,14 +55,14 @@ static inline void row_store(Tensor t, int64_t at, const float *src, int64_t n) 
 
 /* ---- elementary functions -------------------------------------------------------------------------------- */
 
-/* e^x to about 1e-7 relative: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial in r, and n added to the exponent.
- * Below -87.3 it gives 1.2e-38 instead of less; NaN stays NaN. No branches, so loops over it become vectors. */
+/* e^x to about 1e-7 relative: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial in r, times 2^n. Below -87.3 it is 0,
+ * above 88.3 as at 88.3; NaN stays NaN. No branches, so loops over it become vectors. */
 static inline float exp_fast(float x) {
-    x = x < -87.3f ? -87.3f : x;
-    x = x > 88.3f ? 88.3f : x;
-    float shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer part lands in the low bits */
-    float n = shifted - 12582912.0f;
-    float r = x - n * 0.693145752f - n * 1.42860677e-6f;
+    const float top = x > 88.3f ? 88.3f : x;
+    const float shifted =
+        top * 1.44269504f + 12583039.0f; /* 1.5 * 2^23 + 127: n + 127 lands in the low bits */
+    const float n = shifted - 12583039.0f;
+    const float r = top - n * 0.693145752f - n * 1.42860677e-6f;
     float p = 1.0f / 5040;
     p = p * r + 1.0f / 720;
     p = p * r + 1.0f / 120;
@@ -71,14 +71,12 @@ static inline float exp_fast(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    int32_t bits;
+    uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (int32_t)((uint32_t)bits << 23); /* n << 23: the constant's own bits fall off */
-    int32_t v;
-    memcpy(&v, &p, sizeof v);
-    v = (int32_t)((uint32_t)v + (uint32_t)bits);
-    memcpy(&p, &v, sizeof p);
-    return p;
+    bits <<= 23; /* 2^n: the constant's own bits fall off */
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return x < -87.3f ? 0.0f : p * power;
 }
 
 /* GELU's tanh form: x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3). */
@@ -123,14 +121,14 @@ void sum_rows(float *out, Tensor x, int64_t n, int64_t C, bool accumulate);
 #endif
 enum { BLOCK_ROWS = 6, PANEL = LANES * BLOCK_VECS };
 
-/* c [rows, vecs * LANES] = a b, summed over `steps` words: a word is one fp32, or two bf16 of which a product takes
- * both. a's word of (row, step) stands at a + row * a_row + step * a_step, b's row of a step at b + step * b_step;
- * all strides in words (c's in floats). `vecs` is at most BLOCK_VECS. */
+/* c [rows, cols] = (or, if add, +=) a b, summed over `steps` words: a word is one fp32, or two bf16 of which a product
+ * takes both. a's word of (row, step) stands at a + row * a_row + step * a_step, b's row of a step at b + step * b_step;
+ * strides in words (c's in floats). cols is a multiple of LANES. */
 typedef struct Product {
     float *c;
     const void *a, *b;
-    int64_t c_row, a_row, a_step, b_step, steps, rows;
-    int vecs;
+    int64_t c_row, a_row, a_step, b_step, steps, rows, cols;
+    bool add;
 } Product;
 void cpu_product(const Product *p, Dtype dtype);
 double cpu_peak_flops(Dtype dtype);

@@ -1,145 +1,560 @@
-/* cpu_attention.c - floor 1: causal self-attention in memory linear in T. */
+/* cpu_attention.c - floor 1: causal self-attention in memory linear in T (FlashAttention-2, Dao 2023) over
+ * cpu_product.
+ *
+ * Work goes by tiles of QUERIES queries by KEYS keys, and a tile of scores lies turned over: a row a key, a column a
+ * query. So the softmax runs down the columns, a vector of queries at a time, and no operand but the queries must be
+ * transposed: the products' left sides (K, V, and the probabilities and their gradients) are words along a row, their
+ * right sides words of two rows below each other.
+ *
+ *   forward    S = K Q^T,  P = exp(S - m),  O += P^T V
+ *   backward   S, P again from lse;  dP = V dO^T,  dS = P (dP - D),  dV += P dO,  dK += dS Q,  dQ += dS^T K
+ *
+ * where D, of each query, is the sum of dO O. Tiles beyond the diagonal or outside the window are never made; within
+ * a tile that the diagonal cuts, products leave out what lies beyond it in steps of STEP. */
 #include "cpu.h"
 
-/* Where one head's rows stand: row t at element `at + t * step`. */
+enum { QUERIES = 64, KEYS = 64, STEP = 16 };
+
+/* The rows of one head of some tensor: row t at element at + t * step. */
 typedef struct Rows {
     Tensor t;
     int64_t at, step;
 } Rows;
 
-static Rows head_rows(Tensor qkv, const Attention *a, int b, int h, int which) {
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t most(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t round_up(int64_t n, int64_t to) {
+    return (n + to - 1) / to * to;
+}
+
+static Rows rows_from(Rows r, int64_t t) {
+    r.at += t * r.step;
+    return r;
+}
+
+/* ---- operands: words along rows, or of two rows, in scratch ---------------------------------------------- */
+
+/* The sizes that all operands of one call share. */
+typedef struct Shape {
+    Dtype d;
+    int HS;
+    int per;   /* numbers in a word */
+    int words; /* words of a row along HS */
+    int lanes; /* HS rounded up to whole vectors */
+} Shape;
+
+static Shape shape_of(const Attention *a, Dtype d) {
+    const int per = d == DT_F32 ? 1 : 2;
+    return (Shape){d, a->HS, per, (a->HS + per - 1) / per, (int)round_up(a->HS, LANES)};
+}
+
+/* Words that n rows take, along the rows and across them. */
+static int64_t along_words(const Shape *s, int64_t n) {
+    return round_up(n * s->words, 16);
+}
+static int64_t across_words(const Shape *s, int64_t n) {
+    return round_up((n + s->per - 1) / s->per * s->lanes, 16);
+}
+
+/* dst [n][words]: rows as they are, an odd one out padded with zero. */
+static void pack_along(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
+    const size_t bytes = (size_t)s->HS * dtype_size(s->d);
+    for (int64_t t = 0; t < n; t++, dst += s->words) {
+        dst[s->words - 1] = 0;
+        memcpy(dst, tensor_at(r.t, r.at + t * r.step).p, bytes);
+    }
+}
+
+/* dst [ceil(n / per)][lanes]: words of `per` rows below each other, zeros where there are none. */
+static void pack_across(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
+    static const uint16_t none[1];
+    memset(dst, 0, (size_t)across_words(s, n) * sizeof *dst);
+    for (int64_t t = 0; t < n; t += s->per, dst += s->lanes) {
+        const void *first = tensor_at(r.t, r.at + t * r.step).p;
+        const bool both = t + 1 < n;
+        const uint16_t *lo = first, *hi = both ? tensor_at(r.t, r.at + (t + 1) * r.step).p : none;
+        if (s->d == DT_F32)
+            memcpy(dst, first, (size_t)s->HS * sizeof *dst);
+        else
+            for (int c = 0; c < s->HS; c++) dst[c] = lo[c] | (uint32_t)(both ? hi[c] : 0) << 16;
+    }
+}
+
+/* dst [words][QUERIES]: up to QUERIES rows turned over, zeros where there are none. */
+static void pack_turned(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
+    uint32_t row[s->words];
+    for (int q = 0; q < QUERIES; q++) {
+        if (q < n) pack_along(row, rows_from(r, q), 1, s);
+        for (int w = 0; w < s->words; w++) dst[w * QUERIES + q] = q < n ? row[w] : 0;
+    }
+}
+
+/* ---- what both passes do with a tile --------------------------------------------------------------------- */
+
+/* A tile: keys s0 .. s0 + keys - 1 against the queries at positions p0 .. p0 + QUERIES - 1. */
+typedef struct Tile {
+    const Attention *a;
+    int64_t p0, s0, keys;
+    uint64_t drop0; /* the dropout's index of (position p0, key 0) */
+    uint64_t drop_step;
+} Tile;
+
+/* The first of the tile's columns that may see key s0 + i, rounded down to whole vectors: those before it are masked. */
+static int64_t first_query(const Tile *t, int64_t i) {
+    return most(0, t->s0 + i - t->p0) / STEP * STEP;
+}
+
+/* scores [keys][QUERIES] = rows of k times columns of turned q, where not masked whole. */
+static void tile_scores(float (*scores)[QUERIES], const uint32_t *k, const uint32_t *turned, const Tile *t,
+                        const Shape *s) {
+    for (int64_t i = 0, n; i < t->keys; i += n) {
+        const int64_t q = first_query(t, i);
+        n = t->s0 + t->keys - 1 <= t->p0 ? t->keys : least(STEP, t->keys - i);
+        cpu_product(&(Product){.c = &scores[i][q],
+                               .c_row = QUERIES,
+                               .a = k + i * s->words,
+                               .a_row = s->words,
+                               .a_step = 1,
+                               .b = turned + q,
+                               .b_step = QUERIES,
+                               .steps = s->words,
+                               .rows = n,
+                               .cols = QUERIES - q},
+                    s->d);
+    }
+}
+
+/* What a query may not see gets `value`. */
+static void tile_mask(float (*scores)[QUERIES], const Tile *t, float value) {
+    const int64_t w = t->a->window;
+    if (t->s0 + t->keys - 1 <= t->p0 && (!w || t->p0 + QUERIES - t->s0 <= w)) return;
+    for (int64_t i = 0; i < t->keys; i++) {
+        const int64_t seen = t->s0 + i - t->p0,
+                      end = w ? seen + w : QUERIES; /* columns seen .. end - 1 see it */
+        for (int64_t q = 0; q < least(seen, QUERIES); q++) scores[i][q] = value;
+        for (int64_t q = most(0, end); q < QUERIES; q++) scores[i][q] = value;
+    }
+}
+
+/* Multiplies by the dropout's mask; a column's keys lie next to each other in its numbering. */
+static void tile_dropout(float (*p)[QUERIES], const Tile *t) {
+    if (t->a->drop.p <= 0) return;
+    for (int64_t i = 0; i < t->keys; i++)
+        for (int64_t q = 0; q < QUERIES; q++)
+            dropout_apply(&p[i][q], &t->a->drop,
+                          t->drop0 + (uint64_t)q * t->drop_step + (uint64_t)(t->s0 + i), 1);
+}
+
+/* dst: words of the tile's rows, `per` keys below each other: the left side, turned over, of a product over keys.
+ * An odd last key gets a row of zeros below it. */
+static void tile_across(uint32_t *dst, float (*p)[QUERIES], int64_t keys, const Shape *s) {
+    if (s->d == DT_F32) {
+        memcpy(dst, p, (size_t)keys * sizeof *p);
+        return;
+    }
+    if (keys % 2) memset(p[keys], 0, sizeof *p);
+    for (int64_t i = 0; i < keys; i += 2, dst += QUERIES)
+        for (int q = 0; q < QUERIES; q++)
+            dst[q] = f32_to_bf16(p[i][q]) | (uint32_t)f32_to_bf16(p[i + 1][q]) << 16;
+}
+
+/* c [QUERIES][lanes] += the tile (words across keys) times rows of `right` (words across keys), each STEP of queries
+ * up to the last key that it sees. */
+static void tile_to_queries(float *c, const uint32_t *tile, const uint32_t *right, const Tile *t,
+                            const Shape *s) {
+    for (int64_t q = 0, n; q < QUERIES; q += n) {
+        const int64_t seen = t->p0 + q + STEP - t->s0;
+        const bool all = t->s0 + t->keys - 1 <= t->p0;
+        n = all ? QUERIES : STEP;
+        cpu_product(&(Product){.c = c + q * s->lanes,
+                               .c_row = s->lanes,
+                               .a = tile + q,
+                               .a_row = 1,
+                               .a_step = QUERIES,
+                               .b = right,
+                               .b_step = s->lanes,
+                               .steps = ((all ? t->keys : least(t->keys, seen)) + s->per - 1) / s->per,
+                               .rows = n,
+                               .cols = s->lanes,
+                               .add = true},
+                    s->d);
+    }
+}
+
+/* ---- forward --------------------------------------------------------------------------------------------- */
+
+/* `queries` rows at positions first, first + 1, ... against keys 0 .. of one head. */
+typedef struct Head {
+    Rows q, k, v, out;
+    float *lse; /* [queries] or NULL */
+    int64_t first, queries;
+    uint64_t drop0, drop_step; /* the dropout's index of (first, key 0), and from one query to the next */
+} Head;
+
+static int64_t first_key(const Attention *a, int64_t position) {
+    return a->window && position >= a->window ? position - a->window + 1 : 0;
+}
+
+/* The online softmax (Milakov & Gimelshein 2018): `max` need not be the maximum, only near it, so it is raised, and
+ * what was summed scaled down, when scores have outgrown it by NEAR (Dao 2023 rescales at every tile). */
+static void raise_maximum(float *max, float *sum, float *acc, float (*scores)[QUERIES], const Tile *t,
+                          const Shape *s) {
+    const float near = 8;
+    float top[QUERIES];
+    bool raise = false;
+    for (int q = 0; q < QUERIES; q++) top[q] = max[q];
+    for (int64_t i = 0; i < t->keys; i++)
+        for (int q = 0; q < QUERIES; q++) top[q] = scores[i][q] > top[q] ? scores[i][q] : top[q];
+    for (int q = 0; q < QUERIES; q++) raise |= top[q] > max[q] + near;
+    if (!raise) return;
+    for (int q = 0; q < QUERIES; q++) {
+        const float shrink = exp_fast(max[q] - top[q]);
+        max[q] = top[q], sum[q] *= shrink;
+        for (int c = 0; c < s->lanes; c++) acc[q * s->lanes + c] *= shrink;
+    }
+}
+
+/* scores becomes exp(scores - max), and their sums grow. */
+static void exponentials(float (*scores)[QUERIES], const float *max, float *sum, const Tile *t) {
+    for (int64_t i = 0; i < t->keys; i++)
+        for (int q = 0; q < QUERIES; q++) {
+            scores[i][q] = exp_fast(scores[i][q] - max[q]);
+            sum[q] += scores[i][q];
+        }
+}
+
+static void scale_scores(float (*scores)[QUERIES], const Tile *t) {
+    const float scale = t->a->scale;
+    for (int64_t i = 0; i < t->keys; i++)
+        for (int q = 0; q < QUERIES; q++) scores[i][q] *= scale;
+}
+
+/* Queries from .. to - 1 of a head; from is a multiple of QUERIES. */
+static void forward_queries(const Head *h, const Attention *a, int64_t from, int64_t to) {
+    const Shape s = shape_of(a, h->k.t.dtype);
+    const int64_t low = first_key(a, h->first + from) / STEP * STEP, high = h->first + to;
+    uint32_t *k = cpu_scratch((size_t)(along_words(&s, high - low) + across_words(&s, high - low) +
+                                       (s.words + s.lanes + 3 * KEYS) * QUERIES) *
+                              sizeof *k);
+    uint32_t *v = k + along_words(&s, high - low), *turned = v + across_words(&s, high - low);
+    uint32_t *p = turned + s.words * QUERIES;
+    float *acc = (float *)(p + KEYS * QUERIES);
+    float(*scores)[QUERIES] = (float(*)[QUERIES])(acc + s.lanes * QUERIES);
+    pack_along(k, rows_from(h->k, low), high - low, &s);
+    pack_across(v, rows_from(h->v, low), high - low, &s);
+    for (int64_t q0 = from; q0 < to; q0 += QUERIES) {
+        const int64_t n = least(QUERIES, to - q0), p0 = h->first + q0;
+        float max[QUERIES], sum[QUERIES] = {0};
+        for (int q = 0; q < QUERIES; q++) max[q] = -1e30f;
+        memset(acc, 0, (size_t)(s.lanes * QUERIES) * sizeof *acc);
+        pack_turned(turned, rows_from(h->q, q0), n, &s);
+        for (int64_t s0 = first_key(a, p0) / STEP * STEP; s0 < p0 + n; s0 += KEYS) {
+            const Tile t = {.a = a,
+                            .p0 = p0,
+                            .s0 = s0,
+                            .keys = least(KEYS, p0 + n - s0),
+                            .drop0 = h->drop0 + (uint64_t)q0 * h->drop_step,
+                            .drop_step = h->drop_step};
+            tile_scores(scores, k + (s0 - low) * s.words, turned, &t, &s);
+            scale_scores(scores, &t);
+            tile_mask(scores, &t, -INFINITY);
+            raise_maximum(max, sum, acc, scores, &t, &s);
+            exponentials(scores, max, sum, &t);
+            tile_dropout(scores, &t);
+            tile_across(p, scores, t.keys, &s);
+            tile_to_queries(acc, p, v + (s0 - low) / s.per * s.lanes, &t, &s);
+        }
+        for (int q = 0; q < n; q++) {
+            float *row = acc + q * s.lanes;
+            for (int c = 0; c < s.HS; c++) row[c] /= sum[q];
+            row_store(h->out.t, h->out.at + (q0 + q) * h->out.step, row, s.HS);
+            if (h->lse) h->lse[q0 + q] = max[q] + logf(sum[q]);
+        }
+    }
+}
+
+/* One head of qkv [B, T, 3, NH, HS] (which: 0 q, 1 k, 2 v) and of out [B, T, NH, HS]. */
+static Rows rows_of_qkv(Tensor qkv, const Attention *a, int64_t b, int64_t h, int which) {
     const int64_t C = (int64_t)a->NH * a->HS;
     return (Rows){qkv, b * a->T * 3 * C + which * C + h * a->HS, 3 * C};
 }
-
-static float dot(const float *x, const float *y, int64_t n) {
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int64_t i = 0; i < n; i++) s += x[i] * y[i];
-    return s;
+static Rows rows_of_out(Tensor out, const Attention *a, int64_t b, int64_t h) {
+    const int64_t C = (int64_t)a->NH * a->HS;
+    return (Rows){out, b * a->T * C + h * a->HS, C};
 }
 
-static void axpy(float *y, float a, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
+/* The dropout's numbering: of (b, h, t 0, s 0), and from one t to the next. */
+static uint64_t drop_step(const Attention *a) {
+    return (uint64_t)round_up(a->T, 4);
 }
-
-static int64_t first_key(const Attention *a, int64_t t) {
-    return a->window && t >= a->window ? t - a->window + 1 : 0;
-}
-
-/* The dropout's index of (b, h, t, 0). */
-static uint64_t drop_row(const Attention *a, int b, int h, int64_t t) {
-    const uint64_t T = (uint64_t)a->T, T4 = (T + 3) & ~(uint64_t)3;
-    const uint64_t seq = a->drop.row0 / T + (uint64_t)b;
-    return ((seq * (uint64_t)a->NH_total + (uint64_t)(a->head0 + h)) * T + (uint64_t)t) * T4;
-}
-
-/* One query over keys lo .. hi - 1: acc [HS] = sum p v / sum p with an online maximum; returns log sum exp. */
-static float attend(float *acc, const float *q, float *row, Rows k, Rows v, int64_t lo, int64_t hi,
-                    const Attention *a, uint64_t drop0) {
-    const int HS = a->HS;
-    float max = -INFINITY, sum = 0;
-    memset(acc, 0, (size_t)HS * sizeof *acc);
-    for (int64_t s = lo; s < hi; s++) {
-        row_load(row, k.t, k.at + s * k.step, HS);
-        float z = a->scale * dot(q, row, HS);
-        if (z > max) {
-            float shrink = expf(max - z);
-            for (int c = 0; c < HS; c++) acc[c] *= shrink;
-            sum *= shrink, max = z;
-        }
-        float p = expf(z - max);
-        sum += p;
-        dropout_apply(&p, &a->drop, drop0 + (uint64_t)s, 1);
-        row_load(row, v.t, v.at + s * v.step, HS);
-        axpy(acc, p, row, HS);
-    }
-    for (int c = 0; c < HS; c++) acc[c] /= sum;
-    return max + logf(sum);
+static uint64_t drop_start(const Attention *a, int64_t b, int64_t h) {
+    const uint64_t T = (uint64_t)a->T, sequence = a->drop.row0 / T + (uint64_t)b;
+    return (sequence * (uint64_t)a->NH_total + (uint64_t)(a->head0 + h)) * T * drop_step(a);
 }
 
 void cpu_attention_forward(Tensor out, float *lse, Tensor qkv, const Attention *a) {
-    const int T = a->T, HS = a->HS, NH = a->NH;
-#pragma omp parallel for collapse(3) schedule(dynamic, 8)
-    for (int b = 0; b < a->B; b++)
-        for (int h = 0; h < NH; h++)
-            for (int t = 0; t < T; t++) {
-                float *q = cpu_scratch(3 * (size_t)HS * sizeof *q), *acc = q + HS, *row = q + 2 * HS;
-                Rows rq = head_rows(qkv, a, b, h, 0);
-                row_load(q, qkv, rq.at + t * rq.step, HS);
-                lse[((int64_t)b * NH + h) * T + t] =
-                    attend(acc, q, row, head_rows(qkv, a, b, h, 1), head_rows(qkv, a, b, h, 2),
-                           first_key(a, t), t + 1, a, drop_row(a, b, h, t));
-                row_store(out, (((int64_t)b * T + t) * NH + h) * HS, acc, HS);
+    const int64_t T = a->T, some = 4 * QUERIES, parts = (T + some - 1) / some;
+#pragma omp parallel for collapse(3) schedule(dynamic)
+    for (int64_t part = parts - 1; part >= 0; part--) /* the longest first */
+        for (int64_t b = 0; b < a->B; b++)
+            for (int64_t h = 0; h < a->NH; h++) {
+                const Head head = {.q = rows_of_qkv(qkv, a, b, h, 0),
+                                   .k = rows_of_qkv(qkv, a, b, h, 1),
+                                   .v = rows_of_qkv(qkv, a, b, h, 2),
+                                   .out = rows_of_out(out, a, b, h),
+                                   .lse = lse + (b * a->NH + h) * T,
+                                   .queries = T,
+                                   .drop0 = drop_start(a, b, h),
+                                   .drop_step = drop_step(a)};
+                forward_queries(&head, a, part * some, least(T, (part + 1) * some));
             }
 }
 
-/* Backward of one head; dq, dk, dv [T, HS] grow in fp32. */
-static void backward_head(float *dq, float *dk, float *dv, float *row, Tensor dout, Tensor out, Tensor qkv,
-                          const float *lse, const Attention *a, int b, int h) {
-    const int64_t T = a->T, HS = a->HS, C = a->NH * HS;
-    const Rows rq = head_rows(qkv, a, b, h, 0), rk = head_rows(qkv, a, b, h, 1),
-               rv = head_rows(qkv, a, b, h, 2);
-    float *q = row, *o = row + HS, *d = row + 2 * HS, *k = row + 3 * HS, *v = row + 4 * HS;
-    for (int64_t t = 0; t < T; t++) {
-        const int64_t at = (b * T + t) * C + h * HS;
-        row_load(q, qkv, rq.at + t * rq.step, HS);
-        row_load(o, out, at, HS);
-        row_load(d, dout, at, HS);
-        const float D = dot(d, o, HS), L = lse[(b * a->NH + h) * T + t];
-        for (int64_t s = first_key(a, t); s <= t; s++) {
-            row_load(k, qkv, rk.at + s * rk.step, HS);
-            row_load(v, qkv, rv.at + s * rv.step, HS);
-            float p = expf(a->scale * dot(q, k, HS) - L), mask = 1;
-            dropout_apply(&mask, &a->drop, drop_row(a, b, h, t) + (uint64_t)s, 1);
-            float ds = p * (mask * dot(d, v, HS) - D) * a->scale;
-            axpy(dv + s * HS, p * mask, d, HS);
-            axpy(dk + s * HS, ds, q, HS);
-            axpy(dq + t * HS, ds, k, HS);
+/* ---- backward -------------------------------------------------------------------------------------------- */
+
+/* One head's operands and sums, in scratch. A tile of queries stands at its number times the size of one. */
+typedef struct Backward {
+    uint32_t *q_turned, *o_turned;       /* [tiles][words][QUERIES]: Q and dO */
+    uint32_t *q_across, *o_across;       /* [T / per][lanes] */
+    uint32_t *k, *v, *k_across;          /* one tile of keys */
+    uint32_t *p_rows, *ds_rows;          /* [KEYS][QUERIES / per]: words along queries */
+    uint32_t *ds_across;                 /* [KEYS / per][QUERIES]: words across keys */
+    float *dq;                           /* [T rounded up to tiles][lanes] */
+    float *dk, *dv;                      /* [KEYS][lanes] */
+    float *lse, *D;                      /* [T rounded up to tiles] */
+    float (*p)[QUERIES], (*dp)[QUERIES]; /* [KEYS + 1] */
+} Backward;
+
+/* Takes the pieces of scratch from one block, or, with base NULL, only counts: returns the words needed. */
+static int64_t backward_layout(Backward *w, uint32_t *base, int64_t T, const Shape *s) {
+    const int64_t tiles = (T + QUERIES - 1) / QUERIES, padded = tiles * QUERIES;
+    int64_t used = 0;
+#define TAKE(member, n) (w->member = (void *)(base + used), used += round_up(n, 16))
+    TAKE(q_turned, tiles * s->words * QUERIES);
+    TAKE(o_turned, tiles * s->words * QUERIES);
+    TAKE(q_across, across_words(s, padded));
+    TAKE(o_across, across_words(s, padded));
+    TAKE(k, along_words(s, KEYS));
+    TAKE(v, along_words(s, KEYS));
+    TAKE(k_across, across_words(s, KEYS));
+    TAKE(p_rows, KEYS * QUERIES);
+    TAKE(ds_rows, KEYS * QUERIES);
+    TAKE(ds_across, (KEYS + 1) * QUERIES);
+    TAKE(dq, padded * s->lanes);
+    TAKE(dk, KEYS * s->lanes);
+    TAKE(dv, KEYS * s->lanes);
+    TAKE(lse, padded);
+    TAKE(D, padded);
+    TAKE(p, (KEYS + 1) * QUERIES);
+    TAKE(dp, (KEYS + 1) * QUERIES);
+#undef TAKE
+    return used;
+}
+
+/* The queries' side: Q and dO both ways, lse, and D. Queries beyond T get lse = inf, so p = 0. */
+static void backward_pack(Backward *w, Rows q, Rows dout, Rows out, const float *lse, int64_t T,
+                          const Shape *s) {
+    float o[s->lanes], d[s->lanes];
+    for (int64_t q0 = 0; q0 < T; q0 += QUERIES) {
+        const int64_t at = q0 * s->words, n = least(QUERIES, T - q0);
+        pack_turned(w->q_turned + at, rows_from(q, q0), n, s);
+        pack_turned(w->o_turned + at, rows_from(dout, q0), n, s);
+        for (int64_t t = q0; t < q0 + QUERIES; t++) {
+            float sum = 0;
+            w->lse[t] = t < T ? lse[t] : INFINITY;
+            if (t < T) {
+                row_load(o, out.t, out.at + t * out.step, s->HS);
+                row_load(d, dout.t, dout.at + t * dout.step, s->HS);
+#pragma omp simd reduction(+ : sum)
+                for (int c = 0; c < s->HS; c++) sum += o[c] * d[c];
+            }
+            w->D[t] = sum;
         }
     }
+    const int64_t padded = round_up(T, QUERIES);
+    memset(w->q_across, 0, (size_t)across_words(s, padded) * sizeof *w->q_across);
+    memset(w->o_across, 0, (size_t)across_words(s, padded) * sizeof *w->o_across);
+    pack_across(w->q_across, q, T, s);
+    pack_across(w->o_across, dout, T, s);
+}
+
+/* dst [keys][QUERIES / per]: the tile's rows as words along the queries. */
+static void tile_along(uint32_t *dst, float (*p)[QUERIES], int64_t keys, const Shape *s) {
+    const Tensor rows = tensor(dst, s->d);
+    for (int64_t i = 0; i < keys; i++) row_store(rows, i * QUERIES, p[i], QUERIES);
+}
+
+/* c [keys][lanes] += the tile (words along queries) times rows of `right`, from the first query that sees a key on. */
+static void tile_to_keys(float *c, const uint32_t *tile, const uint32_t *right, const Tile *t,
+                         const Shape *s) {
+    const int64_t wide = QUERIES / s->per;
+    for (int64_t i = 0, n; i < t->keys; i += n) {
+        const int64_t q = first_query(t, i) / s->per;
+        n = t->s0 + t->keys - 1 <= t->p0 ? t->keys : least(STEP, t->keys - i);
+        cpu_product(&(Product){.c = c + i * s->lanes,
+                               .c_row = s->lanes,
+                               .a = tile + i * wide + q,
+                               .a_row = wide,
+                               .a_step = 1,
+                               .b = right + q * s->lanes,
+                               .b_step = s->lanes,
+                               .steps = wide - q,
+                               .rows = n,
+                               .cols = s->lanes,
+                               .add = true},
+                    s->d);
+    }
+}
+
+/* p from the scores and dp from its product: p becomes the dropped-out probabilities, dp the scores' gradient. */
+static void tile_gradient(float (*p)[QUERIES], float (*dp)[QUERIES], const float *lse, const float *D,
+                          const Tile *t) {
+    const float scale = t->a->scale;
+    for (int64_t i = 0; i < t->keys; i++)
+        for (int q = 0; q < QUERIES; q++) p[i][q] = exp_fast(scale * p[i][q] - lse[q]);
+    tile_mask(p, t, 0);
+    tile_mask(dp, t, 0);
+    if (t->a->drop.p > 0) {
+        float mask[KEYS][QUERIES];
+        for (int64_t i = 0; i < t->keys; i++)
+            for (int q = 0; q < QUERIES; q++) mask[i][q] = 1;
+        tile_dropout(mask, t);
+        for (int64_t i = 0; i < t->keys; i++)
+            for (int q = 0; q < QUERIES; q++) {
+                dp[i][q] = scale * p[i][q] * (dp[i][q] * mask[i][q] - D[q]);
+                p[i][q] *= mask[i][q];
+            }
+    } else {
+        for (int64_t i = 0; i < t->keys; i++)
+            for (int q = 0; q < QUERIES; q++) dp[i][q] = scale * p[i][q] * (dp[i][q] - D[q]);
+    }
+}
+
+static void backward_tile(Backward *w, int64_t q0, const Tile *t, const Shape *s) {
+    tile_scores(w->p, w->k, w->q_turned + q0 * s->words, t, s);
+    tile_scores(w->dp, w->v, w->o_turned + q0 * s->words, t, s);
+    tile_gradient(w->p, w->dp, w->lse + q0, w->D + q0, t);
+    tile_along(w->p_rows, w->p, t->keys, s);
+    tile_along(w->ds_rows, w->dp, t->keys, s);
+    tile_across(w->ds_across, w->dp, t->keys, s);
+    tile_to_keys(w->dv, w->p_rows, w->o_across + q0 / s->per * s->lanes, t, s);
+    tile_to_keys(w->dk, w->ds_rows, w->q_across + q0 / s->per * s->lanes, t, s);
+    tile_to_queries(w->dq + q0 * s->lanes, w->ds_across, w->k_across, t, s);
+}
+
+static void store_rows(Rows r, const float *x, int64_t n, const Shape *s) {
+    for (int64_t t = 0; t < n; t++) row_store(r.t, r.at + t * r.step, x + t * s->lanes, s->HS);
+}
+
+static void backward_head(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, const float *lse,
+                          const Attention *a, int64_t b, int64_t h) {
+    const Shape s = shape_of(a, qkv.dtype);
+    const int64_t T = a->T;
+    Backward w;
+    uint32_t *base = cpu_scratch((size_t)backward_layout(&w, NULL, T, &s) * sizeof *base);
+    backward_layout(&w, base, T, &s);
+    backward_pack(&w, rows_of_qkv(qkv, a, b, h, 0), rows_of_out(dout, a, b, h), rows_of_out(out, a, b, h),
+                  lse, T, &s);
+    memset(w.dq, 0, (size_t)(round_up(T, QUERIES) * s.lanes) * sizeof *w.dq);
+    for (int64_t s0 = 0; s0 < T; s0 += KEYS) {
+        const int64_t keys = least(KEYS, T - s0), last = a->window ? least(T, s0 + keys + a->window - 1) : T;
+        pack_along(w.k, rows_from(rows_of_qkv(qkv, a, b, h, 1), s0), keys, &s);
+        pack_along(w.v, rows_from(rows_of_qkv(qkv, a, b, h, 2), s0), keys, &s);
+        pack_across(w.k_across, rows_from(rows_of_qkv(qkv, a, b, h, 1), s0), keys, &s);
+        memset(w.dk, 0, (size_t)(KEYS * s.lanes) * sizeof *w.dk);
+        memset(w.dv, 0, (size_t)(KEYS * s.lanes) * sizeof *w.dv);
+        for (int64_t q0 = s0 / QUERIES * QUERIES; q0 < last; q0 += QUERIES) {
+            const Tile t = {.a = a,
+                            .p0 = q0,
+                            .s0 = s0,
+                            .keys = keys,
+                            .drop0 = drop_start(a, b, h) + (uint64_t)q0 * drop_step(a),
+                            .drop_step = drop_step(a)};
+            backward_tile(&w, q0, &t, &s);
+        }
+        store_rows(rows_from(rows_of_qkv(dqkv, a, b, h, 1), s0), w.dk, keys, &s);
+        store_rows(rows_from(rows_of_qkv(dqkv, a, b, h, 2), s0), w.dv, keys, &s);
+    }
+    store_rows(rows_of_qkv(dqkv, a, b, h, 0), w.dq, T, &s);
 }
 
 void cpu_attention_backward(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, const float *lse,
                             const Attention *a) {
-    const int64_t T = a->T, HS = a->HS;
+    CHECK(dout.dtype == qkv.dtype, "attention's gradient must have its input's dtype");
 #pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int b = 0; b < a->B; b++)
-        for (int h = 0; h < a->NH; h++) {
-            float *d = cpu_scratch((size_t)(3 * T + 5) * (size_t)HS * sizeof *d);
-            memset(d, 0, (size_t)(3 * T * HS) * sizeof *d);
-            backward_head(d, d + T * HS, d + 2 * T * HS, d + 3 * T * HS, dout, out, qkv, lse, a, b, h);
-            for (int which = 0; which < 3; which++) {
-                Rows r = head_rows(dqkv, a, b, h, which);
-                for (int64_t t = 0; t < T; t++)
-                    row_store(dqkv, r.at + t * r.step, d + (which * T + t) * HS, HS);
-            }
-        }
+    for (int64_t b = 0; b < a->B; b++)
+        for (int64_t h = 0; h < a->NH; h++)
+            backward_head(dqkv, dout, out, qkv, lse + (b * a->NH + h) * a->T, a, b, h);
+}
+
+/* ---- serving --------------------------------------------------------------------------------------------- */
+
+/* One query over keys low .. position: two passes over the scores, which stand in scratch. */
+static void attend_one(Rows q, Rows k, Rows v, Rows out, int64_t position, const Attention *a) {
+    const int64_t HS = a->HS, low = first_key(a, position), n = position + 1 - low;
+    float *p = cpu_scratch((size_t)(n + 3 * HS) * sizeof *p), *x = p + n, *acc = x + HS, *row = acc + HS;
+    float max = -INFINITY, sum = 0;
+    row_load(x, q.t, q.at, HS);
+    for (int64_t c = 0; c < HS; c++) x[c] *= a->scale, acc[c] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float z = 0;
+        row_load(row, k.t, k.at + (low + i) * k.step, HS);
+#pragma omp simd reduction(+ : z)
+        for (int64_t c = 0; c < HS; c++) z += x[c] * row[c];
+        p[i] = z, max = z > max ? z : max;
+    }
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += p[i] = exp_fast(p[i] - max);
+    for (int64_t i = 0; i < n; i++) {
+        row_load(row, v.t, v.at + (low + i) * v.step, HS);
+        for (int64_t c = 0; c < HS; c++) acc[c] += p[i] * row[c];
+    }
+    for (int64_t c = 0; c < HS; c++) acc[c] /= sum;
+    row_store(out.t, out.at, acc, HS);
+}
+
+/* Tokens i .. of the list that continue each other in one slot. */
+static int64_t run_length(const int32_t *slot, const int32_t *pos, int64_t i, int64_t n) {
+    int64_t end = i + 1;
+    while (end < n && end < i + 4 * QUERIES && slot[end] == slot[i] && pos[end] == pos[end - 1] + 1) end++;
+    return end - i;
 }
 
 void cpu_attention_cached(Tensor out, Tensor qkv, Tensor k, Tensor v, int64_t capacity, const int32_t *slot,
                           const int32_t *pos, int64_t n, const Attention *a) {
+    enum { SHORT = 8 }; /* fewer queries than this are taken one by one */
     const int64_t HS = a->HS, NH = a->NH, C = NH * HS;
+    CHECK(k.dtype == qkv.dtype && v.dtype == qkv.dtype, "the cache must have the activations' dtype");
+    const size_t bytes = (size_t)HS * dtype_size(k.dtype);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t h = 0; h < NH; h++) {
+            const int64_t at = ((slot[i] * NH + h) * capacity + pos[i]) * HS;
+            memcpy(tensor_at(k, at).p, tensor_at(qkv, (i * 3 + 1) * C + h * HS).p, bytes);
+            memcpy(tensor_at(v, at).p, tensor_at(qkv, (i * 3 + 2) * C + h * HS).p, bytes);
+        }
 #pragma omp parallel
-    {
-        float *q = cpu_scratch(3 * (size_t)HS * sizeof *q), *acc = q + HS, *row = q + 2 * HS;
-#pragma omp for collapse(2) schedule(static)
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t h = 0; h < NH; h++) {
-                const int64_t at = ((slot[i] * NH + h) * capacity + pos[i]) * HS;
-                row_load(row, qkv, (i * 3 + 1) * C + h * HS, HS);
-                row_store(k, at, row, HS);
-                row_load(row, qkv, (i * 3 + 2) * C + h * HS, HS);
-                row_store(v, at, row, HS);
-            }
-#pragma omp for collapse(2) schedule(dynamic)
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t h = 0; h < NH; h++) {
-                const int64_t base = (slot[i] * NH + h) * capacity * HS;
-                row_load(q, qkv, i * 3 * C + h * HS, HS);
-                attend(acc, q, row, (Rows){k, base, HS}, (Rows){v, base, HS}, first_key(a, pos[i]),
-                       pos[i] + 1, a, 0);
-                row_store(out, i * C + h * HS, acc, HS);
-            }
+    for (int64_t i = 0, len; i < n; i += len) {
+        len = run_length(slot, pos, i, n);
+#pragma omp for schedule(dynamic) nowait
+        for (int64_t h = 0; h < NH; h++) {
+            const int64_t base = (slot[i] * NH + h) * capacity * HS;
+            const Head head = {.q = {qkv, i * 3 * C + h * HS, 3 * C},
+                               .k = {k, base, HS},
+                               .v = {v, base, HS},
+                               .out = {out, i * C + h * HS, C},
+                               .first = pos[i],
+                               .queries = len};
+            if (len >= SHORT)
+                forward_queries(&head, a, 0, len);
+            else
+                for (int64_t j = 0; j < len; j++)
+                    attend_one(rows_from(head.q, j), head.k, head.v, rows_from(head.out, j), pos[i] + j, a);
+        }
     }
 }

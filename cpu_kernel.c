@@ -43,56 +43,71 @@ INLINE Words spread(uint32_t w) {
     return w - (Words){0};
 }
 
-/* One block at row r of p; `rows`, `vecs` and `dtype` are constants wherever this is called. */
-INLINE void block(const Product *p, int64_t r0, const int rows, const int vecs, const Dtype dtype) {
+/* One block of p, from row r0 and column j0 on; `rows`, `vecs` and `dtype` are constants wherever this is called. */
+INLINE void block(const Product *p, int64_t r0, int64_t j0, const int rows, const int vecs,
+                  const Dtype dtype) {
     const WordAt *a = (const WordAt *)p->a + r0 * p->a_row;
-    const uint32_t *b = p->b;
-    float *c = p->c + r0 * p->c_row;
-    const int64_t steps = p->steps, a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
+    const uint32_t *b = (const uint32_t *)p->b + j0;
+    const int64_t steps = p->steps, a_row = p->a_row, a_step = p->a_step, b_step = p->b_step,
+                  c_row = p->c_row;
+    float *c = p->c + r0 * c_row + j0;
     Vec sum[BLOCK_ROWS][BLOCK_VECS];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int j = 0; j < vecs; j++) sum[r][j] = (Vec){0};
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        UNROLL
+        for (int j = 0; j < vecs; j++)
+            sum[r][j] = p->add ? (Vec) * (VecAt *)(c + r * c_row + j * LANES) : (Vec){0};
+    }
     for (int64_t k = 0; k < steps; k++) {
         Words bk[BLOCK_VECS];
-        UNROLL for (int j = 0; j < vecs; j++) bk[j] = *(const WordsAt *)(b + k * b_step + j * LANES);
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL
+        for (int j = 0; j < vecs; j++) bk[j] = *(const WordsAt *)(b + k * b_step + j * LANES);
+        UNROLL
+        for (int r = 0; r < rows; r++) {
             const Words ak = spread(a[r * a_row + k * a_step]);
-            UNROLL for (int j = 0; j < vecs; j++) sum[r][j] =
-                dtype == DT_F32 ? sum[r][j] + (Vec)ak * (Vec)bk[j] : multiply_pairs(sum[r][j], ak, bk[j]);
+            UNROLL
+            for (int j = 0; j < vecs; j++)
+                sum[r][j] =
+                    dtype == DT_F32 ? sum[r][j] + (Vec)ak * (Vec)bk[j] : multiply_pairs(sum[r][j], ak, bk[j]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int j = 0; j < vecs; j++) *
-        (VecAt *)(c + r * p->c_row + j * LANES) = sum[r][j];
-}
-
-/* All blocks of p, the last one lower than the others. */
-INLINE void blocks(const Product *p, const int vecs, const Dtype dtype) {
-    int64_t r = 0;
-    for (; r + BLOCK_ROWS <= p->rows; r += BLOCK_ROWS) block(p, r, BLOCK_ROWS, vecs, dtype);
-    switch (p->rows - r) {
-    case 1: block(p, r, 1, vecs, dtype); break;
-    case 2: block(p, r, 2, vecs, dtype); break;
-    case 3: block(p, r, 3, vecs, dtype); break;
-    case 4: block(p, r, 4, vecs, dtype); break;
-    case 5: block(p, r, 5, vecs, dtype); break;
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        UNROLL
+        for (int j = 0; j < vecs; j++) *(VecAt *)(c + r * c_row + j * LANES) = sum[r][j];
     }
 }
 
-INLINE void any_width(const Product *p, const Dtype dtype) {
-    switch (p->vecs) {
-    case 1: blocks(p, 1, dtype); break;
-    case 2: blocks(p, 2, dtype); break;
+/* All rows of `vecs` vectors' columns, the last block lower than the others. */
+INLINE void column(const Product *p, int64_t j0, const int vecs, const Dtype dtype) {
+    int64_t r = 0;
+    for (; r + BLOCK_ROWS <= p->rows; r += BLOCK_ROWS) block(p, r, j0, BLOCK_ROWS, vecs, dtype);
+    switch (p->rows - r) {
+    case 1: block(p, r, j0, 1, vecs, dtype); break;
+    case 2: block(p, r, j0, 2, vecs, dtype); break;
+    case 3: block(p, r, j0, 3, vecs, dtype); break;
+    case 4: block(p, r, j0, 4, vecs, dtype); break;
+    case 5: block(p, r, j0, 5, vecs, dtype); break;
+    }
+}
+
+INLINE void columns(const Product *p, const Dtype dtype) {
+    int64_t j = 0;
+    for (; j + PANEL <= p->cols; j += PANEL) column(p, j, BLOCK_VECS, dtype);
+    switch ((p->cols - j) / LANES) {
+    case 1: column(p, j, 1, dtype); break;
 #if BLOCK_VECS == 4
-    case 3: blocks(p, 3, dtype); break;
-    case 4: blocks(p, 4, dtype); break;
+    case 2: column(p, j, 2, dtype); break;
+    case 3: column(p, j, 3, dtype); break;
 #endif
     }
 }
 
 void cpu_product(const Product *p, Dtype dtype) {
     if (dtype == DT_F32)
-        any_width(p, DT_F32);
+        columns(p, DT_F32);
     else
-        any_width(p, DT_BF16);
+        columns(p, DT_BF16);
 }
 
 /* ---- what the machine can do at most --------------------------------------------------------------------- */

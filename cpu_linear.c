@@ -176,7 +176,7 @@ static void multiply(Tensor y, Tensor x, const uint32_t *panels, int64_t n, int6
                                        .b_step = PANEL,
                                        .steps = steps,
                                        .rows = rows,
-                                       .vecs = BLOCK_VECS},
+                                       .cols = PANEL},
                             d);
                 for (int64_t r = 0; r < rows; r++) finish_row(tile[r], (i + r) * N + c0, c0, cols, y, f);
             }
@@ -245,7 +245,7 @@ static void multiply_turned(float *dw, Tensor a, int64_t A, int64_t B, int64_t r
                                    .b_step = PANEL,
                                    .steps = steps,
                                    .rows = wide,
-                                   .vecs = BLOCK_VECS},
+                                   .cols = PANEL},
                         d);
             for (int64_t i = 0; i < wide; i++) {
                 float *to = dw + (i0 + i) * B + c0;
