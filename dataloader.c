@@ -264,10 +264,11 @@ static uint64_t permute(uint64_t seed, uint64_t source, uint64_t epoch, uint64_t
 }
 
 /* Weights are met by a binary tree: each inner node deals its rows to its two sides, so that of its first q rows
- * the lighter side gets round(q * share). That is a closed form, forwards (how many rows did this side have before
- * row q?), so nothing is scanned and nothing drifts. The rounding of one level, at most 1/2 a row, reaches a leaf
- * multiplied by the shares below it; in Huffman's tree (the two lightest join first) a share of r is followed by
- * shares of at most (1 - r) / r, and the sum stays below 1/2 / (1 - 0.618) = 1.31. */
+ * the lighter side gets round(q * share). How many rows a side had before row q is then a closed form: nothing is
+ * scanned, nothing drifts. The rounding of a level, at most 1/2 a row, reaches a leaf multiplied by the shares on
+ * the way down. In Huffman's tree (the two lightest join first) a share of r is followed by shares of at most
+ * 1 / r - 1, so for n sources the sum is at most half of 1/1 + 1/1 + 1/2 + 1/3 + 1/5 + ..., the reciprocals of the
+ * first n - 1 Fibonacci numbers: 1/2 a row for two sources, 1 for three, 1.68 for any number. */
 typedef struct Node {
     double weight;
     uint64_t share; /* of the lighter side, times 2^64; at most a half */
@@ -365,6 +366,14 @@ static bool verify_small(const Loader *l, Err *e) {
     return ok;
 }
 
+static void note_unused_weights(const Source *sources, int n) {
+    for (int i = 1; i < n; i++)
+        if (sources[i].weight != sources[0].weight) {
+            note("data without shuffling comes in file order; the weights of its sources are not used");
+            return;
+        }
+}
+
 Loader *loader_open(const Source *sources, int n_sources, int T, bool shuffle, uint64_t seed,
                     int32_t vocab_size, Err *e) {
     CHECK(n_sources > 0 && T > 0 && vocab_size > 0);
@@ -381,6 +390,7 @@ Loader *loader_open(const Source *sources, int n_sources, int T, bool shuffle, u
         loader_close(l);
         return NULL;
     }
+    if (!shuffle) note_unused_weights(sources, n_sources);
     mix_build(l->nodes, n_sources);
     return l;
 }

@@ -87,7 +87,7 @@ typedef struct Loader Loader;
  * j*T, and none crosses from one shard into the next. vocab_size bounds every token read (an id beyond it is an
  * error that names shard and position). Shuffled, row q is dealt to a source by weight, and each source goes
  * through its own epochs: each of its sequences once, in an order keyed by (seed, source, epoch). After q rows a
- * source has had q times its share of them, to within 1 for up to three sources, 1.31 for any number.
+ * source has had q times its share of them, to within 1/2 for two sources, 1 for three, 1.68 for any number.
  * `shuffle` false reads the sequences of all sources in file order, without weights: row q is sequence q mod (all
  * full sequences). Shards of up to 256 MiB in all have their checksums verified here. */
 Loader *loader_open(const Source *sources, int n_sources, int T, bool shuffle, uint64_t seed,

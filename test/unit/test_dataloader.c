@@ -118,8 +118,14 @@ TEST(loader_shuffle_is_even) {
     free(path);
 }
 
-/* At every row, each source has had its share: to within 1 for up to three sources, 1.31 for more; and its
- * sequences come once an epoch of its own. */
+/* At every row, each source has had its share, as closely as dataloader.c says: to within half the sum of the
+ * reciprocals of the first n - 1 Fibonacci numbers. And its sequences come once an epoch of its own. */
+static double weights_bound(int n) {
+    double sum = 0;
+    for (int i = 1, f = 1, g = 1, next; i < n; i++, next = f + g, f = g, g = next) sum += 1.0 / f;
+    return sum / 2;
+}
+
 TEST(loader_weights) {
     enum { MOST = 8, ROWS = 3000 };
     char *path[MOST];
@@ -132,21 +138,15 @@ TEST(loader_weights) {
         size[i] = 10 + 37 * i;
         path[i] = counting_shard(dir, name, (uint32_t)size[i] + 1, (uint32_t)i * 1000);
     }
-    double worst_few = 0, worst = 0;
-    for (uint64_t trial = 0; trial < 40; trial++) {
+    double worst[MOST + 1] = {0};
+    for (uint64_t trial = 0; trial < 70; trial++) {
         Err e = {0};
-        int n = trial < 10   ? 2
-                : trial < 20 ? 3
-                             : 4 + (int)(trial % 5),
-            seen[MOST][300] = {{0}}, had[MOST] = {0};
+        int n = 2 + (int)(trial % 7), seen[MOST][300] = {{0}}, had[MOST] = {0};
         double sum = 0;
         for (int i = 0; i < n; i++) {
-            double u = rand_uniform(3, RAND_TEST, trial, (uint64_t)i);
-            double w = trial == 30 ? pow(0.618, i)
-                       : trial % 2 ? u + 0.01
-                                   : exp(6 * u); /* 0.618: the worst case */
-            src[i] = (Source){path[i], w};
-            sum += w;
+            double u = rand_uniform(3, RAND_TEST, trial, (uint64_t)i), near_worst = i ? 1 + 0.1 * u : 0.001;
+            src[i] = (Source){path[i], trial % 3 == 0 ? u + 0.01 : trial % 3 == 1 ? exp(6 * u) : near_worst};
+            sum += src[i].weight;
         }
         Loader *l = loader_open(src, n, 1, true, 9, V, &e);
         EXPECT(l, "%s", e.msg);
@@ -154,18 +154,15 @@ TEST(loader_weights) {
             int32_t token = row(l, q, 1), s = token / 1000;
             EXPECT(seen[s][token % 1000]++ == had[s] / size[s], "trial %d: source %d repeats", (int)trial, s);
             had[s]++;
-            for (int i = 0; i < n; i++) {
-                double off = fabs(had[i] - (double)(q + 1) * src[i].weight / sum);
-                if (n <= 3)
-                    worst_few = fmax(worst_few, off);
-                else
-                    worst = fmax(worst, off);
-            }
+            for (int i = 0; i < n; i++)
+                worst[n] = fmax(worst[n], fabs(had[i] - (double)(q + 1) * src[i].weight / sum));
         }
         loader_close(l);
     }
-    EXPECT(worst_few <= 1 && worst_few > 0.4, "%g", worst_few);
-    EXPECT(worst <= 1.31, "%g", worst);
+    for (int n = 2; n <= MOST; n++) {
+        EXPECT(worst[n] <= weights_bound(n) + 1e-9, "%d sources: off by %g rows", n, worst[n]);
+        EXPECT(worst[n] > 0.9 * weights_bound(n) || n > 3, "%d sources: only %g rows", n, worst[n]);
+    }
     for (int i = 0; i < MOST; i++) free(path[i]);
 }
 
