@@ -1,7 +1,7 @@
 #!/bin/sh
 # Downloads public data: scripts/get_data.sh [--dry-run] [--out DIR] [--shards N] WHAT...
 #
-#   shakespeare   Tiny Shakespeare, 1.1 MB of text                          -> DIR/shakespeare/input.txt
+#   shakespeare   Tiny Shakespeare, 1.1 MB of text                          -> DIR/tinyshakespeare.txt
 #   gpt2-vocab    GPT-2's vocabulary, a folder for --tokenizer              -> DIR/gpt2-vocab/
 #   hellaswag     HellaSwag's validation set, for gpt eval --task           -> DIR/hellaswag/hellaswag_val.jsonl
 #   fineweb10B    FineWeb in GPT-2's tokens: 103 shards of 100M tokens and one for validation, 20.8 GB in all;
@@ -61,7 +61,7 @@ get() {
     case $1 in
     shakespeare)
         fetch https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt \
-            "$out/shakespeare/input.txt" \
+            "$out/tinyshakespeare.txt" \
             sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed
         ;;
     gpt2-vocab)

@@ -19,7 +19,7 @@ echo "--- not the right text"
 yes text | head -n 1000 >served/input.txt
 "$ROOT/scripts/get_data.sh" --out d shakespeare
 "$ROOT/scripts/get_data.sh" --out d shakespeare
-ls d/shakespeare
+ls d
 echo "--- shards"
 awk 'BEGIN { for (i = 0; i < 300; i++) print "one two three", i % 100 }' >x.txt
 "$GPT" tokenizer train --input x.txt --vocab-size 270 --out tok >/dev/null 2>&1
