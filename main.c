@@ -3,11 +3,14 @@
 #include "config.h"
 #include "dataloader.h"
 #include "demo.h"
+#include "eval.h"
+#include "sample.h"
 #include "tokenizer.h"
 #include "train.h"
 #include "util.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,6 +155,17 @@ static bool read_input(const char *path, Str *s, Err *e) {
         if (got > 0) str_put(s, block, (size_t)got);
     free(block);
     return got == 0 || err_set(e, "stdin: cannot read: %s", strerror(errno));
+}
+
+/* A count that fits an int and lies in lo .. hi. */
+static bool arg_int(const Args *a, const char *name, int lo, int hi, int *n, Err *e) {
+    uint64_t count;
+    if (!arg_count(a, name, (uint64_t)*n, &count, e)) return false;
+    if (count < (uint64_t)lo || count > (uint64_t)hi)
+        return err_usage(e, "gpt %s: %s takes a number from %d to %d, not %s", a->cmd->name, name, lo, hi,
+                         arg(a, name, ""));
+    *n = (int)count;
+    return true;
 }
 
 /* ---- the commands ---------------------------------------------------------------------------------------- */
@@ -444,6 +458,327 @@ static bool cmd_help_config(const Args *a, Err *e) {
     return true;
 }
 
+/* ---- models, for sample and eval ---- */
+
+/* clang-format off */
+#define MODEL_FLAGS \
+    {"--model", "DIR", "a run, a checkpoint, a Hugging Face GPT-2 or openai-gpt folder, an llm.c .bin", false}, \
+    {"--tokenizer", "DIR", "the tokenizer (the one in the model's folder)", false}, \
+    {"--threads", "N", "threads (every core)", false}, \
+    {"--device", "NAME", "auto or cpu (auto)", false}
+/* clang-format on */
+
+typedef struct Model {
+    ModelConfig config;
+    Gpt *gpt;
+    Tokenizer *tokenizer; /* NULL: there is none */
+} Model;
+
+static void model_close(Model *m) {
+    if (m->gpt) gpt_free(m->gpt);
+    if (m->tokenizer) tokenizer_free(m->tokenizer);
+}
+
+static bool open_tokenizer(const Args *a, const char *path, Model *m, Err *e) {
+    char *own = model_tokenizer(path);
+    const char *dir = arg(a, "--tokenizer", own);
+    bool ok = !dir || (m->tokenizer = tokenizer_open(dir, e)) != NULL;
+    free(own);
+    return ok;
+}
+
+/* The model and its tokenizer; made to decode, or to score whole contexts, several at once if they are short. */
+static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
+    const char *const *precisions =
+        (const char *const[]){decode ? "auto" : "fp32", "bf16", decode ? "fp32" : "auto", NULL};
+    const char *path = arg_needed(a, "--model", e);
+    int threads = 0, precision;
+    Grid grid;
+    if (!path || !arg_word(a, "--precision", precisions, &precision, e) ||
+        !arg_int(a, "--threads", 0, 4096, &threads, e) || !model_config_of(path, &m->config, e))
+        return false;
+    const Ops *ops = ops_choose(arg(a, "--device", "auto"), e);
+    if (!ops || !open_tokenizer(a, path, m, e) || !ops->start(threads, e) || !comm_start(&grid, e))
+        return false;
+    bool bf16 = precision == 1 || (!strcmp(precisions[precision], "auto") && ops->has(DT_BF16));
+    GptOptions o = {.ops = ops, .grid = grid, .compute = bf16 ? DT_BF16 : DT_F32, .B = 1};
+    o.T = (int)m->config.n_positions;
+    if (decode && o.T > 512) o.T = 512; /* a prompt goes in as matrices of so many rows */
+    if (!decode && o.T < 4096) o.B = 4096 / o.T;
+    m->gpt = gpt_create(&m->config, &o, e);
+    if (!m->gpt || !model_load(m->gpt, path, e)) return false;
+    gpt_weights_changed(m->gpt);
+    return true;
+}
+
+/* ---- gpt sample ---- */
+
+static const Flag sample_flags[] = {
+    MODEL_FLAGS,
+    {"--prompt", "TEXT", "what to go on from, - to read it from stdin (the end-of-text token)", false},
+    {"--prompt-file", "FILE", "the same from a file, byte for byte", false},
+    {"--interactive", NULL, "a dialogue: a line in, an answer out; old turns go when the context is full",
+     false},
+    {"--samples", "N", "so many continuations, decoded as one batch (1)", false},
+    {"--max-tokens", "N", "end each after N tokens; 0: at the end of the context (200)", false},
+    {"--stop", "TEXT", "end before any of these texts", true},
+    {"--temperature", "X", "0: greedy, always the likeliest token (0.8)", false},
+    {"--top-k", "N", "only the N likeliest (all)", false},
+    {"--top-p", "X", "only the likeliest that together reach probability X (1)", false},
+    {"--min-p", "X", "only those at least X times as likely as the likeliest (0)", false},
+    {"--repetition-penalty", "X", "over 1: less of what was there before (1)", false},
+    {"--seed", "N", "the same seed, the same text, for any number of threads and samples (1)", false},
+    {"--precision", "auto|fp32|bf16",
+     "of the matrix products; auto: bf16 where the machine is faster at it (auto)", false},
+    {"--no-cache", NULL, "compute every token from scratch, to check the cache", false},
+    {"--ignore-eot", NULL, "go on after an end-of-text token", false},
+    {"--stats", NULL, "tokens and tokens per second, on stderr", false},
+    {0}};
+
+/* p->stop is the caller's to free. */
+static bool sample_params(const Args *a, SampleParams *p, Err *e) {
+    sample_defaults(p);
+    p->stop = arg_many(a, "--stop", &p->n_stop);
+    p->use_cache = !arg(a, "--no-cache", NULL);
+    p->ignore_eot = arg(a, "--ignore-eot", NULL) != NULL;
+    return arg_real(a, "--temperature", p->temperature, &p->temperature, e) &&
+           arg_int(a, "--top-k", 0, INT_MAX, &p->top_k, e) &&
+           arg_real(a, "--top-p", p->top_p, &p->top_p, e) && arg_real(a, "--min-p", p->min_p, &p->min_p, e) &&
+           arg_real(a, "--repetition-penalty", p->repetition_penalty, &p->repetition_penalty, e) &&
+           arg_count(a, "--seed", p->seed, &p->seed, e) &&
+           arg_int(a, "--max-tokens", 0, INT_MAX, &p->max_tokens, e) && sample_check(p, e);
+}
+
+/* The prompt's text; text->p NULL if there is none. */
+static bool read_prompt(const Args *a, Str *text, Err *e) {
+    const char *given = arg(a, "--prompt", NULL), *file = arg(a, "--prompt-file", NULL), *where = "--prompt";
+    if (given && file) return err_usage(e, "gpt sample: --prompt or --prompt-file, not both");
+    if (given && !strcmp(given, "-")) file = "-";
+    if (file) {
+        where = strcmp(file, "-") ? file : "stdin";
+        if (!read_input(strcmp(file, "-") ? file : NULL, text, e)) return false;
+    } else if (given) {
+        str_puts(text, given);
+    } else {
+        return true;
+    }
+    if (!text->n)
+        return err_usage(e, "%s: the prompt is empty; without one, the text starts from nothing", where);
+    return utf8_valid(text->p, text->n) || err_usage(e, "%s: the prompt is not valid UTF-8", where);
+}
+
+static bool encode_prompt(const Model *m, const Str *text, Ids *ids, Err *e) {
+    int32_t eot = tokenizer_eot(m->tokenizer);
+    if (text->n) return tokenizer_encode(m->tokenizer, text->p, text->n, SPECIAL_SPLIT, ids, e);
+    if (eot < 0) return err_usage(e, "the tokenizer has no end-of-text token to start from; give a --prompt");
+    *ids = (Ids){xmalloc(sizeof eot), 1, 1};
+    ids->id[0] = eot;
+    return true;
+}
+
+/* Samples grow side by side and are printed one after the other: the one whose turn it is as it comes, the rest held. */
+typedef struct Printer {
+    int n, turn;
+    Str *held;   /* [n] */
+    bool *ended; /* [n] */
+} Printer;
+
+static void print_heading(const Printer *p) {
+    if (p->n > 1 && p->turn < p->n) printf("---- sample %d of %d ----\n", p->turn + 1, p->n);
+}
+
+static void print_sample(void *ctx, int i, const char *text, size_t n, bool last) {
+    Printer *p = ctx;
+    str_put(&p->held[i], text, n);
+    p->ended[i] = last;
+    while (p->turn < p->n && (i == p->turn || p->ended[p->turn])) {
+        Str *s = &p->held[p->turn];
+        fwrite(s->p, 1, s->n, stdout);
+        s->n = 0;
+        if (!p->ended[p->turn]) break;
+        putchar('\n');
+        p->turn++;
+        print_heading(p);
+    }
+    fflush(stdout);
+}
+
+static void print_rate(const char *what, int64_t tokens, double seconds) {
+    fprintf(stderr, "gpt: %s: %lld tokens in %.3f s, %.1f tokens/s\n", what, (long long)tokens, seconds,
+            seconds > 0 ? (double)tokens / seconds : 0);
+}
+
+/* The first token of each sample comes out of the prompt's pass, so decoding had that many less to do. */
+static void print_stats(const SampleStats *s, int n_samples) {
+    print_rate("prompt", s->prompt_tokens, s->prefill_seconds);
+    print_rate("decode", s->new_tokens - n_samples, s->decode_seconds);
+}
+
+static bool sample_once(const Args *a, const Model *m, const Ids *prompt, int n, const SampleParams *p,
+                        Err *e) {
+    SampleStats stats;
+    Printer out = {
+        .n = n, .held = xcalloc((size_t)n, sizeof(Str)), .ended = xcalloc((size_t)n, sizeof(bool))};
+    print_heading(&out);
+    bool ok = sample_run(m->gpt, m->tokenizer, prompt->id, prompt->n, n, p, print_sample, &out, &stats, e);
+    if (ok && arg(a, "--stats", NULL)) print_stats(&stats, n);
+    for (int i = 0; i < n; i++) str_free(&out.held[i]);
+    free(out.held), free(out.ended);
+    return ok;
+}
+
+static void print_answer(void *ctx, int i, const char *text, size_t n, bool last) {
+    (void)ctx, (void)i;
+    fwrite(text, 1, n, stdout);
+    if (last) putchar('\n');
+    fflush(stdout);
+}
+
+/* A line in, an answer out, until the input ends. A line that does not fit is said to be so, and passed over. */
+static bool sample_chat(const Args *a, const Model *m, const SampleParams *p, Err *e) {
+    Dialogue d = {0};
+    Text in;
+    char *line;
+    size_t n;
+    bool ok = text_open(&in, "-", e), prompt = isatty(0) == 1;
+    while (ok) {
+        SampleStats stats;
+        if (prompt) fputs("> ", stdout), fflush(stdout);
+        ok = text_line(&in, &line, &n, e);
+        if (!ok || !line) break;
+        if (!utf8_valid(line, n)) {
+            note("this line is not valid UTF-8, and was passed over");
+        } else if (!dialogue_turn(&d, m->gpt, m->tokenizer, line, p, print_answer, NULL, &stats, e)) {
+            if (!(ok = e->code == EXIT_USAGE)) break;
+            note("%s", e->msg);
+            *e = (Err){0};
+        } else if (arg(a, "--stats", NULL)) {
+            print_stats(&stats, 1);
+        }
+    }
+    text_close(&in);
+    dialogue_free(&d);
+    return ok;
+}
+
+static bool cmd_sample(const Args *a, Err *e) {
+    SampleParams p;
+    Model m = {0};
+    Ids ids = {0};
+    Str text = {0};
+    int n = 1;
+    bool chat = arg(a, "--interactive", NULL);
+    if (chat && (arg(a, "--prompt", NULL) || arg(a, "--prompt-file", NULL) || arg(a, "--samples", NULL)))
+        return err_usage(e, "gpt sample: --interactive reads stdin, and goes without --prompt and --samples");
+    bool ok = sample_params(a, &p, e) && arg_int(a, "--samples", 1, 4096, &n, e) &&
+              read_prompt(a, &text, e) && model_open(a, true, &m, e);
+    if (ok && !m.tokenizer)
+        ok = err_usage(e, "%s: has no tokenizer files; give --tokenizer DIR", arg(a, "--model", ""));
+    if (chat)
+        ok = ok && sample_chat(a, &m, &p, e);
+    else
+        ok = ok && encode_prompt(&m, &text, &ids, e) && sample_once(a, &m, &ids, n, &p, e);
+    free((void *)p.stop);
+    str_free(&text);
+    ids_free(&ids);
+    model_close(&m);
+    return ok;
+}
+
+/* ---- gpt eval ---- */
+
+static const Flag eval_flags[] = {
+    MODEL_FLAGS,
+    {"--data", "SHARDS",
+     "shards, a folder, a glob: windows of T tokens and the T after each, at 0, T, 2T, ...; a last part is "
+     "dropped",
+     false},
+    {"--seq-len", "T", "tokens a window (the model's context)", false},
+    {"--max-tokens", "N", "score only so many (all)", false},
+    {"--task", "FILE.jsonl", "lines of {\"ctx\", \"endings\", \"label\"}, or of {\"text\"}: its last word",
+     false},
+    {"--max-items", "N", "only the first N lines of the task (all)", false},
+    {"--precision", "fp32|bf16|auto", "of the matrix products (fp32, for exact figures)", false},
+    {"--json", NULL, "one JSON object, numbers in full", false},
+    {0}};
+
+/* A number in full, null where there is none. */
+static void print_json(const char *key, double x) {
+    if (isfinite(x))
+        printf(", \"%s\": %.17g", key, x);
+    else
+        printf(", \"%s\": null", key);
+}
+
+static void print_figure(const char *name, double x, const char *unit) {
+    if (isfinite(x)) printf("%-18s %12.6g  %s\n", name, x, unit);
+}
+
+static bool eval_data(const Args *a, const Model *m, Err *e) {
+    EvalLoss r;
+    int T = (int)m->config.n_positions;
+    uint64_t most;
+    if (!arg_int(a, "--seq-len", 1, INT_MAX, &T, e) || !arg_count(a, "--max-tokens", 0, &most, e) ||
+        !eval_loss(m->gpt, m->tokenizer, arg(a, "--data", NULL), T, most, &r, e))
+        return false;
+    double above = r.loss / r.floor - 1;
+    if (arg(a, "--json", NULL)) {
+        printf("{\"loss\": %.17g", r.loss);
+        print_json("perplexity", r.perplexity);
+        print_json("bits_per_byte", r.bits_per_byte);
+        printf(", \"tokens\": %llu", (unsigned long long)r.tokens);
+        if (isfinite(r.floor)) print_json("floor", r.floor), print_json("above_floor", above);
+        puts("}");
+        return true;
+    }
+    print_figure("loss", r.loss, "nats per token");
+    print_figure("floor", r.floor, "nats per token: no model can do better on average");
+    print_figure("above the floor", 100 * above, "%");
+    print_figure("perplexity", r.perplexity, "");
+    print_figure("bits per byte", r.bits_per_byte, "of text");
+    printf("%-18s %12llu\n", "tokens", (unsigned long long)r.tokens);
+    return true;
+}
+
+static bool eval_tasks(const Args *a, const Model *m, Err *e) {
+    EvalTask r;
+    uint64_t most;
+    if (!m->tokenizer)
+        return err_usage(e, "%s: has no tokenizer files; give --tokenizer DIR", arg(a, "--model", ""));
+    if (!arg_count(a, "--max-items", 0, &most, e) ||
+        !eval_task(m->gpt, m->tokenizer, arg(a, "--task", NULL), most, &r, e))
+        return false;
+    bool choices = !strcmp(r.kind, "multiple_choice");
+    if (arg(a, "--json", NULL)) {
+        printf("{\"task\": \"%s\", \"items\": %llu", r.kind, (unsigned long long)r.items);
+        print_json(choices ? "acc" : "accuracy", choices ? r.acc : r.accuracy);
+        print_json(choices ? "acc_norm" : "perplexity", choices ? r.acc_norm : r.perplexity);
+        if (choices) print_json("acc_norm_tokens", r.acc_norm_tokens);
+        puts("}");
+        return true;
+    }
+    printf("%-18s %12llu  %s\n", "items", (unsigned long long)r.items,
+           choices ? "multiple choice" : "last word");
+    if (choices) {
+        print_figure("acc", 100 * r.acc, "%, by log-probability");
+        print_figure("acc_norm", 100 * r.acc_norm, "%, by log-probability a character");
+        print_figure("acc_norm_tokens", 100 * r.acc_norm_tokens, "%, by log-probability a token");
+    } else {
+        print_figure("accuracy", 100 * r.accuracy, "%, all tokens of the word the likeliest");
+        print_figure("perplexity", r.perplexity, "a word");
+    }
+    return true;
+}
+
+static bool cmd_eval(const Args *a, Err *e) {
+    Model m = {0};
+    bool data = arg(a, "--data", NULL), task = arg(a, "--task", NULL);
+    if (data == task) return err_usage(e, "gpt eval: either --data SHARDS or --task FILE.jsonl is needed");
+    bool ok = model_open(a, false, &m, e) && (data ? eval_data : eval_tasks)(a, &m, e);
+    model_close(&m);
+    return ok;
+}
+
 static const Command commands[] = {
     {"train", "pretrain or go on training: the config says which", train_flags, cmd_train},
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
@@ -455,6 +790,8 @@ static const Command commands[] = {
     {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
     {"tokenizer decode", "ids to text", tokenizer_decode_flags, cmd_tokenizer_decode},
     {"convert", "a model in another format", convert_flags, cmd_convert},
+    {"sample", "go on from a prompt", sample_flags, cmd_sample},
+    {"eval", "loss and perplexity over shards, or the score of a task", eval_flags, cmd_eval},
     {"help config", "every key of a config: its default, its meaning, its range", no_flags, cmd_help_config},
     {"version", "what this binary is", no_flags, cmd_version},
 };
