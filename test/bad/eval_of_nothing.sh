@@ -1,0 +1,1 @@
+$GPT eval --model run

@@ -1,0 +1,3 @@
+. "$ROOT/test/cli/trained_model.inc"
+: >empty.txt
+$GPT sample --model run --prompt-file empty.txt

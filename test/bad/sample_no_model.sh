@@ -1,0 +1,1 @@
+$GPT sample --prompt hello

@@ -1,0 +1,1 @@
+$GPT sample --model run --temperature hot

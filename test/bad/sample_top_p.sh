@@ -1,0 +1,1 @@
+$GPT sample --model run --top-p 1.5
