@@ -473,12 +473,13 @@ static void collect(void *ctx, int i, const char *text, size_t n, bool last) {
 
 static bool print_sample(Run *r, Err *e) {
     SampleParams p;
+    SampleStats stats;
     Str text = {0};
     int32_t start = tokenizer_eot(r->tokenizer);
     sample_defaults(&p);
     p.seed = (uint64_t)r->step;
     p.max_tokens = r->T < 128 ? r->T - 1 : 127;
-    bool ok = start < 0 || sample_run(r->gpt, r->tokenizer, &start, 1, 1, &p, collect, &text, NULL, e);
+    bool ok = start < 0 || sample_run(r->gpt, r->tokenizer, &start, 1, 1, &p, collect, &text, &stats, e);
     if (ok && text.p) note("a sample at step %lld:\n%s", (long long)r->step, text.p);
     str_free(&text);
     return ok;

@@ -1,0 +1,2 @@
+: >c.json
+$GPT train --config c.json

@@ -1,0 +1,2 @@
+mkdir c.json
+$GPT train --config c.json

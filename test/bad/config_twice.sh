@@ -1,0 +1,2 @@
+echo '{"name": "a", "name": "b"}' >c.json
+$GPT train --config c.json

@@ -1,0 +1,2 @@
+echo '{"model": {"n_layers": 2}}' >c.json
+$GPT train --config c.json

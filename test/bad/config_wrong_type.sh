@@ -1,0 +1,2 @@
+echo '{"train": {"max_steps": "many"}}' >c.json
+$GPT train --config c.json
