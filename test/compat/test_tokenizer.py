@@ -3,7 +3,7 @@
 
     GPT=./gpt GPT2_VOCAB=folder-with-encoder.json-and-vocab.bpe python3 test/compat/test_tokenizer.py [NAME...]
 
-Everything is checked on a vocabulary trained here; with GPT2_VOCAB (or data/gpt2, where scripts/get_data.sh puts
+Everything is checked on a vocabulary trained here; with GPT2_VOCAB (or data/gpt2-vocab, where scripts/get_data.sh puts
 it) on GPT-2's own as well. Ends with "N passed, N failed, N skipped".
 """
 import json
@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GPT = os.path.abspath(os.environ.get("GPT", os.path.join(ROOT, "gpt")))
-GPT2 = os.environ.get("GPT2_VOCAB", os.path.join(ROOT, "data", "gpt2"))
+GPT2 = os.environ.get("GPT2_VOCAB", os.path.join(ROOT, "data", "gpt2-vocab"))
 EOT = "<|endoftext|>"
 PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 WORK = tempfile.TemporaryDirectory(prefix="gpt-tokenizer-")
