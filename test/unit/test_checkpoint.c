@@ -139,6 +139,15 @@ static int64_t load_and_listen(Rig *r, const char *run, char **said) {
     return step;
 }
 
+static void flip_bit(const char *path, long at) {
+    FILE *f = fopen(path, "r+b");
+    EXPECT(f && fseek(f, at, at < 0 ? SEEK_END : SEEK_SET) == 0);
+    int c = fgetc(f);
+    fseek(f, -1, SEEK_CUR);
+    fputc(c ^ 4, f);
+    fclose(f);
+}
+
 /* DIR/NAME, good until three more are made. */
 static const char *under(const char *dir, const char *name) {
     static char *path[4];
@@ -210,7 +219,7 @@ TEST(checkpoint_keeps_the_newest) {
     free(text);
     /* After a fall back behind a damaged newer one, the only complete one is not among "the oldest". */
     EXPECT(dir_remove(under(run, "checkpoints/step-00000020"), &e));
-    EXPECT(truncate(under(run, "checkpoints/step-00000025/state.json"), 3) == 0);
+    flip_bit(under(run, "checkpoints/step-00000025/model.safetensors"), -1);
     EXPECT(save(&r, run, 22, 1, &e) && save(&r, run, 23, 1, &e));
     EXPECT(load_and_listen(&r, run, &said) == 23 && strstr(said, "step-00000025 is damaged"), "%s", said);
     free(said);
@@ -347,15 +356,6 @@ TEST(checkpoint_killed_at_random) {
 }
 
 /* ---- damage ---------------------------------------------------------------------------------------------- */
-
-static void flip_bit(const char *path, long at) {
-    FILE *f = fopen(path, "r+b");
-    EXPECT(f && fseek(f, at, at < 0 ? SEEK_END : SEEK_SET) == 0);
-    int c = fgetc(f);
-    fseek(f, -1, SEEK_CUR);
-    fputc(c ^ 4, f);
-    fclose(f);
-}
 
 TEST(checkpoint_damaged_falls_back) {
     static const struct {
