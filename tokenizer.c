@@ -51,6 +51,61 @@ size_t tokenizer_piece(const uint8_t *p, size_t n) {
     return end;
 }
 
+/* Sixty-four bytes at a time: a bit for each byte, and what starts a piece is a matter of shifts. The vectors are
+ * the compiler's, so this is the same on every machine. */
+typedef uint8_t Bytes64 __attribute__((vector_size(64)));
+typedef uint64_t Words8 __attribute__((vector_size(64)));
+typedef uint8_t Bytes8 __attribute__((vector_size(8)));
+
+/* Bit i: byte i of a comparison's result, 0 or 0xff. */
+static inline uint64_t bits(Bytes64 v) {
+    enum { A = 1, B = 2, C = 4, D = 8, E = 16, F = 32, G = 64, H = 128 };
+    static const Bytes64 weight = {A, B, C, D, E, F, G, H, A, B, C, D, E, F, G, H, A, B, C, D, E, F,
+                                   G, H, A, B, C, D, E, F, G, H, A, B, C, D, E, F, G, H, A, B, C, D,
+                                   E, F, G, H, A, B, C, D, E, F, G, H, A, B, C, D, E, F, G, H};
+    Words8 w = (Words8)(v & weight);
+    w |= w >> 32;
+    w |= w >> 16;
+    w |= w >> 8;
+    Bytes8 low = __builtin_convertvector(w, Bytes8);
+    uint64_t out;
+    memcpy(&out, &low, 8);
+    return out;
+}
+
+/* Bits of the bytes in p[0..64) that start a piece, given that p[0] does. Right below bit `known`, which looks at
+ * the byte after as well and ends at the first byte that is not ASCII. */
+static uint64_t piece_starts(const uint8_t *p, int *known) {
+    Bytes64 v;
+    memcpy(&v, p, 64);
+    uint64_t wide = bits((Bytes64)(v >= 0x80)), blank = bits((Bytes64)(v == ' '));
+    uint64_t letter = bits((Bytes64)((v | 0x20) - 'a' < 26)), number = bits((Bytes64)(v - '0' < 10));
+    uint64_t space = blank | bits((Bytes64)(v - '\t' < 5)), other = ~(letter | number | space);
+    uint64_t runs_on = (letter & letter << 1) | (number & number << 1) | (other & other << 1);
+    *known = (wide ? __builtin_ctzll(wide) : 64) - 1;
+    /* White space starts a piece after a word, and so does its last character before one; a word, unless a
+     * blank stands before it. */
+    uint64_t starts = (space & (~space << 1 | ~space >> 1)) | (~space & ~(blank << 1) & ~runs_on);
+    for (uint64_t a = starts & bits((Bytes64)(v == '\'')); a; a &= a - 1) {
+        int at = __builtin_ctzll(a);
+        size_t length = at < *known ? scan_contraction(p + at, (size_t)(64 - at)) : 0;
+        if (length) starts = (starts & ~((uint64_t)2 << at)) | (uint64_t)1 << at << length;
+    }
+    return starts;
+}
+
+int tokenizer_pieces(const uint8_t *p, size_t n, size_t end[MAX_PIECES]) {
+    int pieces = 0;
+    if (n >= 64 && p[0] < 0x80 && p[1] < 0x80) {
+        int known;
+        uint64_t starts = piece_starts(p, &known);
+        for (starts &= ((uint64_t)1 << known) - 2; starts; starts &= starts - 1)
+            end[pieces++] = (size_t)__builtin_ctzll(starts);
+    }
+    if (!pieces) end[pieces++] = tokenizer_piece(p, n);
+    return pieces;
+}
+
 /* Unicode 16, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
 static size_t character(const uint8_t *p, size_t n) {
     if (p[0] < 0x80) return 1;
@@ -173,6 +228,9 @@ void tokenizer_add_special(Tokenizer *t, int32_t id) {
     t->special = xrealloc(t->special, (size_t)t->n_special * sizeof *t->special);
     for (; at > 0 && tokenizer_token(t, t->special[at - 1]).n < n; at--) t->special[at] = t->special[at - 1];
     t->special[at] = id;
+    uint8_t first = (uint8_t)*tokenizer_token(t, id).p;
+    t->lead = t->n_special == 1 || t->lead == first ? first : -1;
+    t->leads[first] = true;
 }
 
 void tokenizer_add_merge(Tokenizer *t, int32_t left, int32_t right, int32_t id) {
@@ -181,24 +239,18 @@ void tokenizer_add_merge(Tokenizer *t, int32_t left, int32_t right, int32_t id) 
     t->merge[t->n_merges++] = (Merge){left, right, id};
 }
 
-void tokenizer_free(Tokenizer *t) {
-    if (!t) return;
-    for (Cache *c = t->idle, *next; c; c = next) next = *(Cache **)c, free(c);
-    pthread_mutex_destroy(&t->lock);
-    str_free(&t->bytes);
-    free(t->start);
-    free(t->find);
-    free(t->merge);
-    free(t->special);
-    free(t->pair);
-    free(t);
+/* The rank of left and right side by side, NO_RANK if they do not merge, and the slot that says so. */
+static inline uint32_t find_rank(const Tokenizer *t, int32_t left, int32_t right, uint64_t **slot) {
+    uint64_t key = (uint64_t)left << ID_BITS | (uint64_t)right;
+    uint64_t h = key * 0x9e3779b97f4a7c15u >> (64 - t->pair_bits), mask = ((uint64_t)1 << t->pair_bits) - 1;
+    while (t->pair[h] >> RANK_BITS != key && t->pair[h] != UINT64_MAX) h = (h + 1) & mask;
+    *slot = &t->pair[h];
+    return t->pair[h] & NO_RANK;
 }
 
-static inline PairSlot *pair_slot(const Tokenizer *t, int32_t left, int32_t right) {
-    uint64_t key = (uint64_t)left << 32 | (uint32_t)right, mask = ((uint64_t)1 << t->pair_bits) - 1;
-    uint64_t h = (key * 0x9e3779b97f4a7c15u) >> (64 - t->pair_bits);
-    while (t->pair[h].rank != NO_RANK && t->pair[h].key != key) h = (h + 1) & mask;
-    return &t->pair[h];
+static inline uint32_t rank_of(const Tokenizer *t, int32_t left, int32_t right) {
+    uint64_t *slot;
+    return find_rank(t, left, right, &slot);
 }
 
 static bool make_pairs(Tokenizer *t, const char *name, Err *e) {
@@ -206,14 +258,18 @@ static bool make_pairs(Tokenizer *t, const char *name, Err *e) {
     while ((int64_t)1 << t->pair_bits < 2 * (int64_t)t->n_merges) t->pair_bits++;
     t->pair = xmalloc(sizeof *t->pair << t->pair_bits);
     memset(t->pair, -1, sizeof *t->pair << t->pair_bits);
+    t->made = xmalloc((size_t)t->n_merges * sizeof *t->made);
     for (int32_t rank = 0; rank < t->n_merges; rank++) {
         Merge m = t->merge[rank];
-        PairSlot *s = pair_slot(t, m.left, m.right);
-        if (s->rank != NO_RANK)
+        uint64_t *slot;
+        uint32_t other = find_rank(t, m.left, m.right, &slot);
+        if (other != NO_RANK)
             return err_set(e, "%s: merge %d is the same as merge %u; each pair may be listed once", name,
-                           rank + 1, s->rank + 1);
-        *s = (PairSlot){(uint64_t)m.left << 32 | (uint32_t)m.right, (uint32_t)rank, m.id};
+                           rank + 1, other + 1);
+        t->made[rank] = m.id;
+        *slot = ((uint64_t)m.left << ID_BITS | (uint64_t)m.right) << RANK_BITS | (uint64_t)rank;
     }
+    for (int i = 0; i < 256 * 256; i++) t->byte_rank[i] = rank_of(t, t->byte_id[i >> 8], t->byte_id[i & 255]);
     return true;
 }
 
@@ -256,25 +312,33 @@ bool tokenizer_finish(Tokenizer *t, const char *name, Err *e) {
 
 /* ---- merging one piece ------------------------------------------------------------------------------------ */
 
-enum { SHORT_PIECE = 48 };
+enum { SHORT_PIECE = 64 };
 
-/* A short piece: look at every pair each time. Returns how many ids are left in id[0..n). */
-static int merge_short(const Tokenizer *t, int32_t *id, int n) {
-    PairSlot pair[SHORT_PIECE]; /* what merging id[i] and id[i + 1] would give */
-    for (int i = 0; i + 1 < n; i++) pair[i] = *pair_slot(t, id[i], id[i + 1]);
-    while (n > 1) {
-        int best = 0;
-        for (int i = 1; i + 1 < n; i++)
-            if (pair[i].rank < pair[best].rank) best = i;
-        if (pair[best].rank == NO_RANK) break;
-        id[best] = pair[best].id;
-        n--;
-        memmove(id + best + 1, id + best + 2, (size_t)(n - best - 1) * sizeof *id);
-        memmove(pair + best, pair + best + 1, (size_t)(n - best) * sizeof *pair);
-        if (best > 0) pair[best - 1] = *pair_slot(t, id[best - 1], id[best]);
-        if (best + 1 < n) pair[best] = *pair_slot(t, id[best], id[best + 1]);
+/* A short piece: look at every pair each time. Position i holds rank << 6 | i of the pair that starts there, so the
+ * least of them is the next merge; all ones where there is none. Returns the number of ids. */
+static size_t merge_short(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
+    uint32_t pair[SHORT_PIECE];
+    uint8_t next[SHORT_PIECE + 1], prev[SHORT_PIECE + 1];
+    size_t padded = (n + 7) & ~(size_t)7;
+    for (size_t i = 0; i < padded; i++) pair[i] = UINT32_MAX;
+    for (size_t i = 0; i <= n; i++) next[i] = (uint8_t)(i + 1), prev[i] = (uint8_t)(i - 1);
+    for (size_t i = 0; i < n; i++) id[i] = t->byte_id[p[i]];
+    for (size_t i = 0; i + 1 < n; i++) pair[i] = t->byte_rank[p[i] << 8 | p[i + 1]] << 6 | (uint32_t)i;
+    for (;;) {
+        uint32_t best = UINT32_MAX;
+        for (size_t i = 0; i < padded; i++) best = pair[i] < best ? pair[i] : best;
+        if (best >> 6 >= NO_RANK) break;
+        uint32_t at = best & 63, gone = next[at], after = next[gone], before = prev[at];
+        id[at] = t->made[best >> 6];
+        pair[gone] = UINT32_MAX;
+        next[at] = (uint8_t)after;
+        prev[after] = (uint8_t)at;
+        pair[at] = after < n ? rank_of(t, id[at], id[after]) << 6 | at : UINT32_MAX;
+        if (at) pair[before] = rank_of(t, id[before], id[at]) << 6 | before;
     }
-    return n;
+    size_t left = 0;
+    for (size_t i = 0; i < n; i = next[i]) id[left++] = id[i];
+    return left;
 }
 
 /* A binary heap of rank << 32 | position, smallest on top. */
@@ -304,29 +368,29 @@ static uint64_t heap_pop(Heap *h) {
 
 /* A long piece: a heap of pairs over a linked list, O(n log n). A heap entry is stale, and skipped, when the
  * pair at its position no longer has its rank. */
-static size_t merge_long(const Tokenizer *t, int32_t *id, size_t n) {
+static size_t merge_long(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
     CHECK(n < UINT32_MAX, "a piece of %zu bytes without a place to cut it", n);
     uint32_t *next = xmalloc((n + 1) * sizeof *next), *prev = xmalloc((n + 1) * sizeof *prev);
     Heap heap = {0};
     for (size_t i = 0; i <= n; i++) next[i] = (uint32_t)i + 1, prev[i] = (uint32_t)i - 1;
+    for (size_t i = 0; i < n; i++) id[i] = t->byte_id[p[i]];
     for (size_t i = 0; i + 1 < n; i++) {
-        uint32_t rank = pair_slot(t, id[i], id[i + 1])->rank;
-        if (rank != NO_RANK) heap_push(&heap, (uint64_t)rank << 32 | i);
+        uint64_t rank = t->byte_rank[p[i] << 8 | p[i + 1]];
+        if (rank != NO_RANK) heap_push(&heap, rank << 32 | i);
     }
     while (heap.n) {
         uint64_t top = heap_pop(&heap);
         uint32_t at = (uint32_t)top, right = next[at];
         if (id[at] < 0 || right >= n) continue;
-        const PairSlot *pair = pair_slot(t, id[at], id[right]);
-        if (pair->rank != top >> 32) continue;
-        id[at] = pair->id;
+        if (rank_of(t, id[at], id[right]) != top >> 32) continue;
+        id[at] = t->made[top >> 32];
         id[right] = -1;
         next[at] = next[right];
         prev[next[right]] = at;
         uint32_t before = prev[at], rank;
-        if (at && (rank = pair_slot(t, id[before], id[at])->rank) != NO_RANK)
+        if (at && (rank = rank_of(t, id[before], id[at])) != NO_RANK)
             heap_push(&heap, (uint64_t)rank << 32 | before);
-        if (next[at] < n && (rank = pair_slot(t, id[at], id[next[at]])->rank) != NO_RANK)
+        if (next[at] < n && (rank = rank_of(t, id[at], id[next[at]])) != NO_RANK)
             heap_push(&heap, (uint64_t)rank << 32 | at);
     }
     size_t left = 0;
@@ -346,18 +410,17 @@ static void encode_piece(const Tokenizer *t, const uint8_t *p, size_t n, Ids *ou
         if (n > SHORT_PIECE)
             for (part = 1; part < n && t->joins[(p[part - 1] << 8 | p[part]) / 8] >> p[part] % 8 & 1;) part++;
         ids_reserve(out, part);
-        int32_t *id = out->id + out->n;
-        for (size_t i = 0; i < part; i++) id[i] = t->byte_id[p[i]];
-        out->n += part <= SHORT_PIECE ? (size_t)merge_short(t, id, (int)part) : merge_long(t, id, part);
+        out->n += (part <= SHORT_PIECE ? merge_short : merge_long)(t, p, part, out->id + out->n);
         p += part;
         n -= part;
     }
 }
 
 /* ---- the cache ---------------------------------------------------------------------------------------------
- * Direct-mapped: a piece of up to 15 bytes that becomes up to 3 ids has one slot; the last one in stays. */
+ * Two pieces of up to 15 bytes that become up to 3 ids share a cache line; a third that belongs there takes the
+ * place of the one used longer ago. */
 
-enum { CACHE_BITS = 16, CACHE_KEY = 15, CACHE_IDS = 3 };
+enum { CACHE_BITS = 17, CACHE_KEY = 15, CACHE_IDS = 3 };
 
 typedef struct CacheSlot {
     uint64_t key[2]; /* the bytes, zeros, and in the last byte their number */
@@ -367,8 +430,18 @@ typedef struct CacheSlot {
 
 struct Cache {
     Cache *next; /* idle */
-    CacheSlot slot[1 << CACHE_BITS];
+    Arena memory;
+    CacheSlot (*line)[2]; /* [1 << CACHE_BITS] the one used last is first */
 };
+
+static Cache *cache_new(void) {
+    Cache *c = xcalloc(1, sizeof *c);
+    size_t bytes = sizeof *c->line << CACHE_BITS;
+    Err e = {0};
+    CHECK(arena_init(&c->memory, bytes, "the tokenizer's cache", &e), "%s", e.msg);
+    c->line = arena_take(&c->memory, bytes);
+    return c;
+}
 
 static Cache *cache_take(const Tokenizer *t) {
     Tokenizer *mine = (Tokenizer *)t; /* the pool is the one thing that encoding changes */
@@ -376,7 +449,7 @@ static Cache *cache_take(const Tokenizer *t) {
     Cache *c = mine->idle;
     if (c) mine->idle = c->next;
     pthread_mutex_unlock(&mine->lock);
-    return c ? c : xcalloc(1, sizeof *c);
+    return c ? c : cache_new();
 }
 
 static void cache_give(const Tokenizer *t, Cache *c) {
@@ -387,43 +460,106 @@ static void cache_give(const Tokenizer *t, Cache *c) {
     pthread_mutex_unlock(&mine->lock);
 }
 
-static CacheSlot *cache_slot(Cache *c, const uint64_t key[2]) {
-    unsigned __int128 product =
-        (unsigned __int128)(key[0] ^ 0x9e3779b97f4a7c15u) * (key[1] ^ 0xd1b54a32d192ed03u);
-    uint64_t h = (uint64_t)(product >> 64) ^ (uint64_t)product;
-    return &c->slot[h >> (64 - CACHE_BITS)];
+static inline CacheSlot *cache_line(const Cache *c, uint64_t k0, uint64_t k1) {
+    unsigned __int128 product = (unsigned __int128)(k0 ^ 0x9e3779b97f4a7c15u) * (k1 ^ 0xd1b54a32d192ed03u);
+    return c->line[((uint64_t)(product >> 64) ^ (uint64_t)product) >> (64 - CACHE_BITS)];
 }
 
-static void encode_cached(const Tokenizer *t, Cache *c, const uint8_t *p, size_t n, Ids *out) {
-    if (n > CACHE_KEY) {
-        encode_piece(t, p, n, out);
-        return;
-    }
-    uint64_t key[2] = {0, (uint64_t)n << 56};
-    memcpy(key, p, n);
-    CacheSlot *s = cache_slot(c, key);
-    if (s->key[0] != key[0] || s->key[1] != key[1]) {
+static inline bool holds(const CacheSlot *s, uint64_t k0, uint64_t k1) {
+    return ((s->key[0] ^ k0) | (s->key[1] ^ k1)) == 0;
+}
+
+enum { WINDOW = 256 };
+
+/* A piece on its way through the cache: its line is asked for long before it is read. */
+typedef struct Lookup {
+    const uint8_t *p;
+    size_t n;
+    uint64_t k0, k1;
+    CacheSlot *line; /* NULL: not for the cache */
+} Lookup;
+
+/* A piece that is not first in its line: find it there or merge it, and put it first. */
+static __attribute__((noinline)) void encode_second(const Tokenizer *t, const Lookup *l, Ids *out) {
+    CacheSlot s = l->line[1];
+    if (holds(&s, l->k0, l->k1)) {
+        memcpy(out->id + out->n, s.id, sizeof s.id);
+        out->n += s.n;
+    } else {
         size_t was = out->n;
-        encode_piece(t, p, n, out);
+        encode_piece(t, l->p, l->n, out);
         if (out->n - was > CACHE_IDS) return;
-        *s = (CacheSlot){.key = {key[0], key[1]}, .n = (uint32_t)(out->n - was)};
-        memcpy(s->id, out->id + was, s->n * sizeof *s->id);
-        return;
+        s = (CacheSlot){.key = {l->k0, l->k1}, .n = (uint32_t)(out->n - was)};
+        memcpy(s.id, out->id + was, s.n * sizeof *s.id);
     }
-    ids_reserve(out, CACHE_IDS);
-    memcpy(out->id + out->n, s->id, sizeof s->id);
-    out->n += s->n;
+    l->line[1] = l->line[0];
+    l->line[0] = s;
+}
+
+void tokenizer_free(Tokenizer *t) {
+    if (!t) return;
+    for (Cache *c = t->idle, *next; c; c = next) next = c->next, arena_free(&c->memory), free(c);
+    pthread_mutex_destroy(&t->lock);
+    str_free(&t->bytes);
+    free(t->start);
+    free(t->find);
+    free(t->merge);
+    free(t->special);
+    free(t->pair);
+    free(t->made);
+    free(t);
 }
 
 /* ---- encode ------------------------------------------------------------------------------------------------ */
 
+/* The key of a piece of n <= 15 bytes with at least 16 bytes of text from p on. */
+static inline void load_key(const uint8_t *p, size_t n, uint64_t *k0, uint64_t *k1) {
+    static const uint64_t ones[] = {0,     0,     0,     0,     0,     0,     0,     0,
+                                    ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull};
+    uint64_t part = ((uint64_t)1 << n % 8 * 8) - 1;
+    memcpy(k0, p, 8);
+    memcpy(k1, p + 8, 8);
+    *k0 &= part | ones[n];
+    *k1 = (*k1 & part & ones[n]) | (uint64_t)n << 56;
+}
+
+/* Cut text from p[*at..n) on into pieces, at most WINDOW, and ask for their lines; how many. */
+static int look_up(const Cache *c, const uint8_t *p, size_t n, size_t *at, Lookup look[WINDOW]) {
+    int pieces = 0;
+    while (*at < n && pieces <= WINDOW - MAX_PIECES) {
+        size_t end[MAX_PIECES], from = *at, start = 0;
+        int more = tokenizer_pieces(p + from, n - from, end);
+        for (int i = 0; i < more; start = end[i++]) {
+            Lookup *l = &look[pieces++];
+            *l = (Lookup){.p = p + from + start, .n = end[i] - start};
+            if (l->n > CACHE_KEY || n - from - start < 16) continue;
+            load_key(l->p, l->n, &l->k0, &l->k1);
+            l->line = cache_line(c, l->k0, l->k1);
+            __builtin_prefetch(l->line, 1);
+        }
+        *at = from + start;
+    }
+    return pieces;
+}
+
 /* Append the ids of valid UTF-8; returns where in *out the last piece's begin. */
-static size_t encode_text(const Tokenizer *t, Cache *c, const uint8_t *p, size_t n, Ids *out) {
+static size_t encode_text(const Tokenizer *t, const Cache *c, const uint8_t *p, size_t n, Ids *out) {
     size_t last = out->n;
-    for (size_t i = 0, length; i < n; i += length) {
-        length = tokenizer_piece(p + i, n - i);
-        last = out->n;
-        encode_cached(t, c, p + i, length, out);
+    Lookup look[WINDOW];
+    for (size_t at = 0; at < n;) {
+        int pieces = look_up(c, p, n, &at, look);
+        for (const Lookup *l = look; l < look + pieces; l++) {
+            last = out->n;
+            ids_reserve(out, CACHE_KEY);
+            if (!l->line) {
+                encode_piece(t, l->p, l->n, out);
+            } else if (!holds(l->line, l->k0, l->k1)) {
+                encode_second(t, l, out);
+            } else {
+                memcpy(out->id + out->n, l->line->id, sizeof l->line->id);
+                out->n += l->line->n;
+            }
+        }
     }
     return last;
 }
@@ -438,7 +574,7 @@ static bool all_blank(const Tokenizer *t, int32_t id) {
 /* Any bytes, as tiktoken's _encode_bytes takes them: text up to the first byte that is not UTF-8 is encoded as
  * text; then its last piece (with the blank tokens before it, if it begins with one) and everything that
  * follows are merged as one piece. */
-static void encode_bytes(const Tokenizer *t, Cache *c, const uint8_t *p, size_t n, Ids *out) {
+static void encode_bytes(const Tokenizer *t, const Cache *c, const uint8_t *p, size_t n, Ids *out) {
     size_t valid = tokenizer_valid_prefix(p, n), first = out->n;
     size_t keep = encode_text(t, c, p, valid, out);
     if (valid == n) return;
@@ -448,20 +584,24 @@ static void encode_bytes(const Tokenizer *t, Cache *c, const uint8_t *p, size_t 
     encode_piece(t, p + valid, n - valid, out);
 }
 
+/* The first place at or after `at` where a special token's first byte stands; n if there is none. */
+static size_t next_lead(const Tokenizer *t, const char *p, size_t at, size_t n) {
+    if (t->lead >= 0) {
+        const char *found = memchr(p + at, t->lead, n - at);
+        return found ? (size_t)(found - p) : n;
+    }
+    while (at < n && !t->leads[(uint8_t)p[at]]) at++;
+    return at;
+}
+
 /* The first special token in p[at..n): its id and place, or -1. */
 static int32_t next_special(const Tokenizer *t, const char *p, size_t at, size_t n, size_t *where) {
-    bool first[256] = {0};
-    for (int32_t i = 0; i < t->n_special; i++) first[(uint8_t)t->bytes.p[t->start[t->special[i]]]] = true;
-    for (; at < n; at++) {
-        if (!first[(uint8_t)p[at]]) continue;
+    if (!t->n_special) return *where = n, -1;
+    for (*where = next_lead(t, p, at, n); *where < n; *where = next_lead(t, p, *where + 1, n))
         for (int32_t i = 0; i < t->n_special; i++) {
             Bytes name = tokenizer_token(t, t->special[i]);
-            if (name.n > n - at || memcmp(p + at, name.p, name.n)) continue;
-            *where = at;
-            return t->special[i];
+            if (name.n <= n - *where && !memcmp(p + *where, name.p, name.n)) return t->special[i];
         }
-    }
-    *where = n;
     return -1;
 }
 

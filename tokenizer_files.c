@@ -101,6 +101,7 @@ static bool draft_vocab(Draft *d, const cJSON *vocab, const cJSON *added, Err *e
     if (!cJSON_IsObject(vocab) || !vocab->child)
         return err_set(e, "%s: no vocabulary here; expected {\"token\": id, ...}", d->path);
     d->n = count_tokens(vocab, added);
+    if (d->n > MAX_IDS) return err_set(e, "%s: %d tokens; at most %d can be read", d->path, d->n, MAX_IDS);
     d->token = xcalloc((size_t)d->n, sizeof *d->token);
     d->special = xcalloc((size_t)d->n, sizeof *d->special);
     for (const cJSON *v = vocab->child; v; v = v->next)

@@ -12,13 +12,12 @@ typedef struct Merge {
     int32_t left, right, id;
 } Merge;
 
-/* The merge list as a hash table (open addressing, linear probing): key left << 32 | right. */
-typedef struct PairSlot {
-    uint64_t key;
-    uint32_t rank; /* NO_RANK: an empty slot */
-    int32_t id;
-} PairSlot;
-#define NO_RANK UINT32_MAX
+enum {
+    ID_BITS = 21,   /* a vocabulary has at most 2 Mi ids ... */
+    RANK_BITS = 22, /* ... so a pair of ids and its rank fit into 64 bits */
+    MAX_IDS = 1 << ID_BITS,
+    NO_RANK = (1 << RANK_BITS) - 1
+};
 
 typedef struct Cache Cache; /* pieces seen lately and their ids; one for each call in progress */
 
@@ -32,11 +31,15 @@ struct Tokenizer {
     int32_t n_merges;
     int32_t *special; /* [n_special] ids, longest name first */
     int32_t n_special;
-    int32_t eot; /* -1: none */
+    bool leads[256]; /* the first bytes of special tokens */
+    int lead;        /* the only one of them, -1 if they are several */
+    int32_t eot;     /* -1: none */
     /* the rest is made by tokenizer_finish */
     int32_t byte_id[256];
-    PairSlot *pair; /* [1 << pair_bits] */
+    uint32_t byte_rank[256 * 256]; /* of two bytes side by side; NO_RANK: they do not merge */
+    uint64_t *pair;                /* [1 << pair_bits] hash table: left id, right id, rank; ~0: empty */
     int pair_bits;
+    int32_t *made;                /* [n_merges] the id of each rank */
     uint8_t joins[256 * 256 / 8]; /* bit a * 256 + b: some token holds byte a followed by byte b */
     pthread_mutex_t lock;         /* of `idle` */
     Cache *idle;                  /* caches that no call holds */
@@ -64,6 +67,9 @@ void tokenizer_byte_order(uint8_t order[256]);
 
 /* Length of the first piece of GPT-2's pattern in p[0..n), n > 0, valid UTF-8. */
 size_t tokenizer_piece(const uint8_t *p, size_t n);
+/* The same, as many pieces as one look at 64 bytes shows: where they end, and how many there are (at least 1). */
+enum { MAX_PIECES = 64 };
+int tokenizer_pieces(const uint8_t *p, size_t n, size_t end[MAX_PIECES]);
 /* Length of the longest prefix that is valid UTF-8. */
 size_t tokenizer_valid_prefix(const uint8_t *p, size_t n);
 

@@ -38,8 +38,6 @@ static uint64_t hash_piece(const uint8_t *p, size_t n) {
     return h ^ h >> 32;
 }
 
-static void words_put(Words *w, const uint8_t *p, uint32_t n, uint64_t hash, uint64_t count);
-
 static void words_grow(Words *w) {
     Words old = *w;
     w->size = old.size ? old.size * 2 : 1 << 12;
@@ -75,18 +73,24 @@ static void words_free(Words *w) {
     str_free(&w->bytes);
 }
 
+static void words_put_text(Words *w, const uint8_t *p, size_t n) {
+    if (n > 1) words_put(w, p, (uint32_t)n, hash_piece(p, n), 1); /* a single byte holds no pair */
+}
+
 /* Count the pieces of a text. The name of the end-of-text token separates texts; bytes that are not UTF-8 teach
  * nothing and are passed over. */
 static void count_pieces(Words *w, const uint8_t *p, size_t n) {
     static const char eot[] = "<|endoftext|>";
     while (n) {
-        const uint8_t *end = memmem(p, n, eot, sizeof eot - 1);
-        size_t text = end ? (size_t)(end - p) : n, valid = tokenizer_valid_prefix(p, text);
-        for (size_t i = 0, length; i < valid; i += length) {
-            length = tokenizer_piece(p + i, valid - i);
-            if (length > 1) words_put(w, p + i, (uint32_t)length, hash_piece(p + i, length), 1);
+        const uint8_t *stop = memmem(p, n, eot, sizeof eot - 1);
+        size_t text = stop ? (size_t)(stop - p) : n, valid = tokenizer_valid_prefix(p, text);
+        for (size_t i = 0, end[MAX_PIECES]; i < valid;) {
+            size_t start = 0;
+            int pieces = tokenizer_pieces(p + i, valid - i, end);
+            for (int j = 0; j < pieces; start = end[j++]) words_put_text(w, p + i + start, end[j] - start);
+            i += start;
         }
-        size_t done = valid < text ? valid + 1 : end ? text + sizeof eot - 1 : n;
+        size_t done = valid < text ? valid + 1 : stop ? text + sizeof eot - 1 : n;
         p += done;
         n -= done;
     }
@@ -406,7 +410,7 @@ static bool learn(Tokenizer *t, const Words *words, int32_t vocab_size, Err *e) 
 
 Tokenizer *tokenizer_train(const char *const *files, int n_files, const char *key, int32_t vocab_size,
                            int threads, Err *e) {
-    enum { FEWEST = 257, MOST = 1 << 24 };
+    enum { FEWEST = 257, MOST = MAX_IDS };
     Docs docs;
     if (vocab_size < FEWEST || vocab_size > MOST) {
         err_usage(e, "a vocabulary of %d: it must have %d (the bytes and <|endoftext|>) to %d entries",

@@ -52,6 +52,32 @@ TEST(tokenizer_pieces_golden) {
     text_close(&in);
 }
 
+/* Looking at 64 bytes finds the pieces that looking at one after the other finds. */
+TEST(tokenizer_pieces_by_the_block) {
+    static const char *const parts[] = {"a",        "Zq",   "0",    "42",    " ",        "  ",
+                                        "\n",       "\t",   "'",    "'s",    "'ll",      "'r",
+                                        "''",       ".",    "-!",   "don't", "\xc3\xa9", "\xe3\x80\x80",
+                                        "\xc2\xb2", "\x01", "the ", "\x7f",  "'ve",      " '"};
+    enum { N_PARTS = sizeof parts / sizeof *parts, TEXTS = 3000 };
+    for (uint64_t i = 0; i < TEXTS; i++) {
+        Str s = {0};
+        uint64_t length = 20 + rand_below(i, RAND_TEST, 0, 0, 200),
+                 some = 1 + rand_below(i, RAND_TEST, 0, 1, N_PARTS);
+        for (uint64_t j = 2; s.n < length; j++) str_puts(&s, parts[rand_below(i, RAND_TEST, 0, j, some)]);
+        const uint8_t *p = (const uint8_t *)s.p;
+        size_t plain = 0, end[MAX_PIECES];
+        for (size_t at = 0; at < s.n; at = plain) {
+            int pieces = tokenizer_pieces(p + at, s.n - at, end);
+            for (int j = 0; j < pieces; j++) {
+                plain += tokenizer_piece(p + plain, s.n - plain);
+                EXPECT(at + end[j] == plain, "text %d: a piece ends at %zu, not %zu: %s", (int)i, at + end[j],
+                       plain, s.p);
+            }
+        }
+        str_free(&s);
+    }
+}
+
 TEST(tokenizer_ids_golden) {
     Err e = {0};
     Text in;
