@@ -95,6 +95,8 @@ static bool resolve_model(Run *r, Err *e) {
         return err_usage(e,
                          "config: model.vocab_size is not given, and there is no tokenizer to take it from");
     if (!c->model.vocab_size) c->model.vocab_size = ids;
+    if (r->tokenizer && tokenizer_eot(r->tokenizer) >= 0) /* one id ends a document and begins the next */
+        c->model.bos_token_id = c->model.eos_token_id = tokenizer_eot(r->tokenizer);
     if (ids > c->model.vocab_size)
         return err_usage(e, "config: tokenizer %s has %lld ids, more than model.vocab_size %lld",
                          r->tokenizer_dir, (long long)ids, (long long)c->model.vocab_size);

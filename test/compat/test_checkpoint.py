@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig,
-                          OpenAIGPTLMHeadModel)
+                          OpenAIGPTLMHeadModel, PreTrainedTokenizerFast)
 from transformers.utils import logging as hf_logging
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -112,7 +112,7 @@ def same_loss(model, folder):
     x = torch.tensor(ids[:-1]).view(windows, POSITIONS)
     with torch.no_grad():
         logits = model.double()(x).logits
-    theirs = torch.nn.functional.cross_entropy(logits.view(-1, VOCAB), torch.tensor(ids[1:])).item()
+    theirs = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(ids[1:])).item()
     model.float()
     assert ours["tokens"] == windows * POSITIONS
     assert theirs > math.log(VOCAB) + 0.5, theirs  # far from what a model without weights would say
@@ -257,11 +257,14 @@ def test_llmc():
 def test_trained_checkpoint():
     """A folder that gpt train wrote, opened by transformers as it stands."""
     rng = np.random.default_rng(1)
+    with open(path("text.txt"), "w") as f:
+        f.write(" ".join("".join(rng.choice(list("abcdefgh"), 3)) for _ in range(4000)))
+    gpt("tokenizer", "train", "--input", path("text.txt"), "--vocab-size", "300", "--out", path("tokenizer"))
     write_shard(path("train.bin"), rng.integers(0, VOCAB, 5000))
     for kind in "gpt2", "openai-gpt":
-        config = {"name": kind, "out": path("run-" + kind),
-                  "model": {"model_type": kind, "vocab_size": VOCAB, "n_positions": POSITIONS, "n_embd": WIDTH,
-                            "n_layer": LAYERS, "n_head": HEADS, "initializer_range": 0.2},
+        config = {"name": kind, "out": path("run-" + kind), "tokenizer": path("tokenizer"),
+                  "model": {"model_type": kind, "n_positions": POSITIONS, "n_embd": WIDTH, "n_layer": LAYERS,
+                            "n_head": HEADS, "initializer_range": 0.2},
                   "data": {"train": [{"path": path("train.bin")}]},
                   "train": {"max_steps": 3, "global_batch_size": 2, "checkpoint_interval": 1, "precision": "fp32"}}
         with open(path(kind + ".json"), "w") as f:
@@ -273,6 +276,10 @@ def test_trained_checkpoint():
         model = opened(newest)
         same_loss(model, run)
         same_loss(model, newest)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=os.path.join(newest, "tokenizer.json"))
+        assert model.config.vocab_size == len(tokenizer) == 300
+        assert model.config.eos_token_id == tokenizer.convert_tokens_to_ids("<|endoftext|>")
+        assert tokenizer.decode(tokenizer("abc def").input_ids) == "abc def"
 
 
 def main():
