@@ -71,18 +71,22 @@ static void pack_along(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
     }
 }
 
+/* Words of two rows of bf16 below each other. */
+static void interleave(uint32_t *restrict dst, const uint16_t *lo, const uint16_t *hi, int64_t n) {
+    for (int64_t c = 0; c < n; c++) dst[c] = lo[c] | (uint32_t)hi[c] << 16;
+}
+
 /* dst [ceil(n / per)][lanes]: words of `per` rows below each other, zeros where there are none. */
 static void pack_across(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
-    static const uint16_t none[1];
-    memset(dst, 0, (size_t)across_words(s, n) * sizeof *dst);
     for (int64_t t = 0; t < n; t += s->per, dst += s->lanes) {
         const void *first = tensor_at(r.t, r.at + t * r.step).p;
-        const bool both = t + 1 < n;
-        const uint16_t *lo = first, *hi = both ? tensor_at(r.t, r.at + (t + 1) * r.step).p : none;
+        memset(dst + s->HS, 0, (size_t)(s->lanes - s->HS) * sizeof *dst);
         if (s->d == DT_F32)
             memcpy(dst, first, (size_t)s->HS * sizeof *dst);
+        else if (t + 1 < n)
+            interleave(dst, first, tensor_at(r.t, r.at + (t + 1) * r.step).p, s->HS);
         else
-            for (int c = 0; c < s->HS; c++) dst[c] = lo[c] | (uint32_t)(both ? hi[c] : 0) << 16;
+            for (int c = 0; c < s->HS; c++) dst[c] = ((const uint16_t *)first)[c];
     }
 }
 

@@ -55,8 +55,10 @@ INLINE void block(const Product *p, int64_t r0, int64_t j0, const int rows, cons
     UNROLL
     for (int r = 0; r < rows; r++) {
         UNROLL
-        for (int j = 0; j < vecs; j++)
-            sum[r][j] = p->add ? (Vec) * (VecAt *)(c + r * c_row + j * LANES) : (Vec){0};
+        for (int j = 0; j < vecs; j++) {
+            sum[r][j] = (Vec){0};
+            if (p->add) __builtin_prefetch(c + r * c_row + j * LANES, 1); /* it is there when the sums are */
+        }
     }
     for (int64_t k = 0; k < steps; k++) {
         Words bk[BLOCK_VECS];
@@ -74,7 +76,10 @@ INLINE void block(const Product *p, int64_t r0, int64_t j0, const int rows, cons
     UNROLL
     for (int r = 0; r < rows; r++) {
         UNROLL
-        for (int j = 0; j < vecs; j++) *(VecAt *)(c + r * c_row + j * LANES) = sum[r][j];
+        for (int j = 0; j < vecs; j++) {
+            VecAt *to = (VecAt *)(c + r * c_row + j * LANES);
+            *to = p->add ? (Vec)*to + sum[r][j] : sum[r][j];
+        }
     }
 }
 

@@ -231,25 +231,30 @@ static void multiply_turned(float *dw, Tensor a, int64_t A, int64_t B, int64_t r
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i0 = 0; i0 < A; i0 += STRIP) {
         const int64_t wide = least(A - i0, STRIP);
-        float tile[STRIP][PANEL] __attribute__((aligned(64)));
         uint32_t *strip = cpu_scratch((size_t)(steps * STRIP) * sizeof *strip);
         pack_columns(strip, STRIP, a, A, r0, rows, i0, wide, d);
         for (int64_t c0 = 0; c0 < B; c0 += PANEL) {
             const int64_t cols = least(B - c0, PANEL);
-            cpu_product(&(Product){.c = tile[0],
-                                   .c_row = PANEL,
-                                   .a = strip,
-                                   .a_row = 1,
-                                   .a_step = STRIP,
-                                   .b = shared.p + c0 * steps,
-                                   .b_step = PANEL,
-                                   .steps = steps,
-                                   .rows = wide,
-                                   .cols = PANEL},
-                        d);
-            for (int64_t i = 0; i < wide; i++) {
-                float *to = dw + (i0 + i) * B + c0;
-                for (int64_t c = 0; c < cols; c++) to[c] = tile[i][c] + (add ? to[c] : 0);
+            float *to = dw + i0 * B + c0;
+            Product p = {.c = to,
+                         .c_row = B,
+                         .a = strip,
+                         .a_row = 1,
+                         .a_step = STRIP,
+                         .b = shared.p + c0 * steps,
+                         .b_step = PANEL,
+                         .steps = steps,
+                         .rows = wide,
+                         .cols = PANEL,
+                         .add = add};
+            if (cols == PANEL)
+                cpu_product(&p, d);
+            else {
+                float tile[STRIP][PANEL];
+                p.c = tile[0], p.c_row = PANEL, p.add = false;
+                cpu_product(&p, d);
+                for (int64_t i = 0; i < wide; i++, to += B)
+                    for (int64_t c = 0; c < cols; c++) to[c] = tile[i][c] + (add ? to[c] : 0);
             }
         }
     }
