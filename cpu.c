@@ -13,27 +13,38 @@
 enum {
     MAX_THREADS = 1024,
     PIECES = 256, /* a long sum is cut into so many */
+    NORM_PIECES = 64,
     COLUMNS = 64, /* a column job's width: whole cache lines in either dtype */
 };
 
 /* ---- start ----------------------------------------------------------------------------------------------- */
 
-static struct {
+/* Grown memory; what stood in it is gone. */
+typedef struct Grown {
     void *p;
     size_t n;
-} scratch[MAX_THREADS];
+} Grown;
+static Grown scratch[MAX_THREADS], shared;
+
+static void *grow(Grown *g, size_t bytes) {
+    if (bytes > g->n) {
+        free(g->p);
+        g->n = (bytes + 4095) & ~(size_t)4095;
+        g->p = aligned_alloc(4096, g->n);
+        CHECK(g->p, "no memory for %zu bytes of scratch", g->n);
+    }
+    return g->p;
+}
 
 void *cpu_scratch(size_t bytes) {
-    int t = omp_get_thread_num();
+    const int t = omp_get_thread_num();
     CHECK(t < MAX_THREADS);
-    if (bytes > scratch[t].n) {
-        size_t n = (bytes + 4095) & ~(size_t)4095;
-        free(scratch[t].p);
-        scratch[t].p = aligned_alloc(4096, n);
-        CHECK(scratch[t].p, "no memory for %zu bytes of scratch", n);
-        scratch[t].n = n;
-    }
-    return scratch[t].p;
+    return grow(&scratch[t], bytes);
+}
+
+void *cpu_shared(size_t bytes) {
+    CHECK(!omp_in_parallel());
+    return grow(&shared, bytes);
 }
 
 static bool cpu_start(int threads, Err *e) {
@@ -122,16 +133,36 @@ static void cpu_zero(void *p, size_t bytes) {
 
 /* ---- shared by the kernels ------------------------------------------------------------------------------- */
 
-void dropout_apply(float *x, const Dropout *d, uint64_t i0, int64_t n) {
-    if (d->p <= 0) return;
-    const uint64_t stream = (uint64_t)RAND_DROPOUT << 40 | d->step << 12 | d->site;
-    const double least = (double)d->p * 4294967296.0;
+/* Philox 4x32-10, as philox4x32 in util.c, for eight counters at once, each word in 64 bits of a vector. */
+typedef uint64_t Eight __attribute__((vector_size(64)));
+
+void dropout_factors(float f[4][8], const Dropout *d, uint64_t i0, uint64_t stride) {
+    const uint64_t low = 0xffffffff, hi = (uint64_t)RAND_DROPOUT << 40 | d->step << 12 | d->site;
+    const uint64_t least = (uint64_t)ceil((double)d->p * 4294967296.0);
     const float keep = 1.0f / (1.0f - d->p);
-    uint32_t word[4] = {0};
-    for (int64_t j = 0; j < n; j++) {
-        uint64_t i = i0 + (uint64_t)j;
-        if (j == 0 || i % 4 == 0) philox4x32(d->seed, stream, i / 4, word);
-        x[j] *= word[i % 4] >= least ? keep : 0.0f;
+    const Eight number = {0, 1, 2, 3, 4, 5, 6, 7}, at = i0 / 4 + number * (stride / 4);
+    Eight c0 = at & low, c1 = at >> 32, c2 = (hi & low) - (Eight){0}, c3 = (hi >> 32) - (Eight){0};
+    uint32_t k0 = (uint32_t)d->seed, k1 = (uint32_t)(d->seed >> 32);
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        const Eight p0 = c0 * 0xD2511F53u, p1 = c2 * 0xCD9E8D57u;
+        c0 = (p1 >> 32) ^ c1 ^ k0, c1 = p1 & low;
+        c2 = (p0 >> 32) ^ c3 ^ k1, c3 = p0 & low;
+    }
+    for (int j = 0; j < 8; j++) {
+        f[0][j] = c0[j] >= least ? keep : 0, f[1][j] = c1[j] >= least ? keep : 0;
+        f[2][j] = c2[j] >= least ? keep : 0, f[3][j] = c3[j] >= least ? keep : 0;
+    }
+}
+
+void dropout_apply(float *x, const Dropout *d, uint64_t i0, int64_t n) {
+    const int64_t before = (int64_t)(i0 % 4); /* of the first group of four that x begins in */
+    if (d->p <= 0) return;
+    for (int64_t at = -before; at < n; at += 32) {
+        float f[4][8], row[32];
+        dropout_factors(f, d, i0 + (uint64_t)at, 4);
+        for (int j = 0; j < 32; j++) row[j] = f[j % 4][j / 4];
+        const int64_t from = at < 0 ? -at : 0, to = n - at < 32 ? n - at : 32;
+        for (int64_t j = from; j < to; j++) x[at + j] *= row[j];
     }
 }
 
@@ -181,63 +212,61 @@ static void cpu_norm_forward(Tensor h, Tensor x_out, float *mean, float *rstd, T
     }
 }
 
-/* dg, db over all rows, columns in parallel; dh and, if post, dx_in reach the norm's output. */
-static void norm_backward_params(float *dg, float *db, Tensor dx_in, Tensor dh, Tensor x, const float *mean,
-                                 const float *rstd, bool accumulate, bool post, int64_t n, int64_t C) {
-#pragma omp parallel for schedule(static)
-    for (int64_t c0 = 0; c0 < C; c0 += COLUMNS) {
-        int64_t w = C - c0 < COLUMNS ? C - c0 : COLUMNS;
-        float sg[COLUMNS] = {0}, sb[COLUMNS] = {0};
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t c = 0; c < w; c++) {
-                int64_t at = i * C + c0 + c;
-                float d = (dh.p ? tensor_get(dh, at) : 0) + (post && dx_in.p ? tensor_get(dx_in, at) : 0);
-                sg[c] += d * (tensor_get(x, at) - mean[i]) * rstd[i];
-                sb[c] += d;
-            }
-        for (int64_t c = 0; c < w; c++) {
-            dg[c0 + c] = sg[c] + (accumulate ? dg[c0 + c] : 0);
-            db[c0 + c] = sb[c] + (accumulate ? db[c0 + c] : 0);
-        }
-    }
-}
-
-/* d becomes the gradient of the norm's input; x is the row it had. */
-static void norm_backward_row(float *d, float *x, const float *g, float mean, float rstd, int64_t C) {
+/* d, the gradient of the norm's output, becomes that of its input, and x its normalised row; dg and db grow. */
+static void norm_backward_row(float *restrict d, float *restrict x, float *restrict dg, float *restrict db,
+                              const float *restrict g, float mean, float rstd, int64_t C) {
     float sum = 0, sum_x = 0;
-    for (int64_t c = 0; c < C; c++) x[c] = (x[c] - mean) * rstd, d[c] *= g[c];
 #pragma omp simd reduction(+ : sum, sum_x)
-    for (int64_t c = 0; c < C; c++) sum += d[c], sum_x += d[c] * x[c];
+    for (int64_t c = 0; c < C; c++) {
+        x[c] = (x[c] - mean) * rstd;
+        dg[c] += d[c] * x[c], db[c] += d[c];
+        d[c] *= g[c];
+        sum += d[c], sum_x += d[c] * x[c];
+    }
     sum /= (float)C, sum_x /= (float)C;
     for (int64_t c = 0; c < C; c++) d[c] = rstd * (d[c] - sum - x[c] * sum_x);
+}
+
+static void row_load_or_zero(float *dst, Tensor t, int64_t at, int64_t n) {
+    if (t.p)
+        row_load(dst, t, at, n);
+    else
+        memset(dst, 0, (size_t)n * sizeof *dst);
+}
+
+/* to [C] (+)= the sum of n rows of `rows`, `step` apart. */
+static void add_rows(float *to, const float *rows, int64_t n, int64_t step, int64_t C, bool accumulate) {
+    if (!accumulate) memset(to, 0, (size_t)C * sizeof *to);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < C; c++) to[c] += rows[i * step + c];
 }
 
 static void cpu_norm_backward(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh, Tensor x, const float *mean,
                               const float *rstd, const float *g, float *dg, float *db, bool accumulate,
                               bool post, int64_t n, int64_t C, Dropout drop) {
-    norm_backward_params(dg, db, dx_in, dh, x, mean, rstd, accumulate, post, n, C);
+    const int64_t pieces = n < NORM_PIECES ? n : NORM_PIECES;
+    float *sums =
+        cpu_shared((size_t)(2 * pieces * C) * sizeof *sums); /* dg and db of each piece of the rows */
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        float *d = cpu_scratch(3 * (size_t)C * sizeof *d), *above = d + C, *xi = d + 2 * C;
-        if (dx_in.p)
-            row_load(above, dx_in, i * C, C);
-        else
-            memset(above, 0, (size_t)C * sizeof *above);
-        if (dh.p)
-            row_load(d, dh, i * C, C);
-        else
-            memset(d, 0, (size_t)C * sizeof *d);
-        if (post)
-            for (int64_t c = 0; c < C; c++) d[c] += above[c];
-        row_load(xi, x, i * C, C);
-        norm_backward_row(d, xi, g, mean[i], rstd[i], C);
-        if (!post)
-            for (int64_t c = 0; c < C; c++) d[c] += above[c];
-        row_store(dx, i * C, d, C);
-        if (!ddelta.p) continue;
-        dropout_apply(d, &drop, (drop.row0 + (uint64_t)i) * (uint64_t)C, C);
-        row_store(ddelta, i * C, d, C);
+    for (int64_t p = 0; p < pieces; p++) {
+        float *d = cpu_scratch(3 * (size_t)C * sizeof *d), *above = d + C, *row = d + 2 * C,
+              *sg = sums + 2 * p * C;
+        memset(sg, 0, 2 * (size_t)C * sizeof *sg);
+        for (int64_t i = n * p / pieces; i < n * (p + 1) / pieces; i++) {
+            row_load_or_zero(above, dx_in, i * C, C);
+            row_load_or_zero(d, dh, i * C, C);
+            row_load(row, x, i * C, C);
+            for (int64_t c = 0; post && c < C; c++) d[c] += above[c];
+            norm_backward_row(d, row, sg, sg + C, g, mean[i], rstd[i], C);
+            for (int64_t c = 0; !post && c < C; c++) d[c] += above[c];
+            row_store(dx, i * C, d, C);
+            if (!ddelta.p) continue;
+            dropout_apply(d, &drop, (drop.row0 + (uint64_t)i) * (uint64_t)C, C);
+            row_store(ddelta, i * C, d, C);
+        }
     }
+    add_rows(dg, sums, pieces, 2 * C, C, accumulate);
+    add_rows(db, sums + C, pieces, 2 * C, C, accumulate);
 }
 
 /* ---- embedding ------------------------------------------------------------------------------------------- */
@@ -277,11 +306,17 @@ static void cpu_embed_backward(float *dwte, float *dwpe, Tensor dx, Tensor dh, c
 
 /* ---- classifier ------------------------------------------------------------------------------------------ */
 
-static int32_t argmax(const float *x, int64_t n) {
-    int32_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (x[i] > x[best]) best = (int32_t)i;
-    return best;
+static float maximum(const float *x, int64_t n) {
+    float max = x[0];
+#pragma omp simd reduction(max : max)
+    for (int64_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max;
+}
+
+static int32_t first_of(const float *x, int64_t n, float value) {
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] == value) return (int32_t)i;
+    return 0; /* a NaN was the maximum */
 }
 
 static void cpu_classifier(Tensor dlogits, float *loss, int32_t *best, const float *logits,
@@ -290,10 +325,8 @@ static void cpu_classifier(Tensor dlogits, float *loss, int32_t *best, const flo
     for (int64_t i = 0; i < n; i++) {
         const float *z = logits + i * Vp;
         float *row = cpu_scratch((size_t)Vp * sizeof *row);
-        float max = z[0], sum = 0;
-        if (best) best[i] = argmax(z, V);
-#pragma omp simd reduction(max : max)
-        for (int64_t c = 0; c < V; c++) max = z[c] > max ? z[c] : max;
+        float max = maximum(z, V), sum = 0;
+        if (best) best[i] = first_of(z, V, max);
 #pragma omp simd reduction(+ : sum)
         for (int64_t c = 0; c < V; c++) sum += row[c] = exp_fast(z[c] - max);
         loss[i] = targets[i] < 0 ? 0 : logf(sum) + (max - z[targets[i]]);

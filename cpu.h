@@ -93,7 +93,9 @@ static inline float gelu_grad(float x) {
 
 /* ---- dropout --------------------------------------------------------------------------------------------- */
 
-/* Multiplies x[0 .. n) by the mask of elements i0, i0 + 1, ...: 0 or 1 / (1 - p). */
+/* f[w][j]: the factor, 0 or 1 / (1 - p), of element i0 + w + j * stride; i0 and stride are multiples of four. */
+void dropout_factors(float f[4][8], const Dropout *d, uint64_t i0, uint64_t stride);
+/* Multiplies x[0 .. n) by the factors of elements i0, i0 + 1, ... */
 void dropout_apply(float *x, const Dropout *d, uint64_t i0, int64_t n);
 
 /* ---- threads and memory ---------------------------------------------------------------------------------- */
@@ -101,6 +103,8 @@ void dropout_apply(float *x, const Dropout *d, uint64_t i0, int64_t n);
 /* This thread's scratch, grown when it must (so in the first step only), kept until the program ends. Each call
  * gives the same memory: one call an op. */
 void *cpu_scratch(size_t bytes);
+/* Likewise, for all threads of an op together; asked for before they start. */
+void *cpu_shared(size_t bytes);
 /* Column sums of n rows: out [C] (+)= sum over rows, in an order that does not depend on the threads. */
 void sum_rows(float *out, Tensor x, int64_t n, int64_t C, bool accumulate);
 

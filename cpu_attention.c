@@ -146,13 +146,16 @@ static void tile_mask(float (*scores)[QUERIES], const Tile *t, float value) {
     }
 }
 
-/* Multiplies by the dropout's mask; a column's keys lie next to each other in its numbering. */
-static void tile_dropout(float (*p)[QUERIES], const Tile *t) {
-    if (t->a->drop.p <= 0) return;
-    for (int64_t i = 0; i < t->keys; i++)
-        for (int64_t q = 0; q < QUERIES; q++)
-            dropout_apply(&p[i][q], &t->a->drop,
-                          t->drop0 + (uint64_t)q * t->drop_step + (uint64_t)(t->s0 + i), 1);
+/* f [keys][QUERIES]: the dropout's factors. A column's keys are neighbours in its numbering, so four rows of eight come
+ * at a time; s0 is a multiple of four. */
+static void tile_dropout(float (*f)[QUERIES], const Tile *t) {
+    for (int64_t i = 0; i < t->keys; i += 4)
+        for (int q = 0; q < QUERIES; q += 8) {
+            float some[4][8];
+            const uint64_t at = t->drop0 + (uint64_t)q * t->drop_step + (uint64_t)(t->s0 + i);
+            dropout_factors(some, &t->a->drop, at, t->drop_step);
+            for (int r = 0; r < 4; r++) memcpy(&f[i + r][q], some[r], sizeof some[r]);
+        }
 }
 
 /* dst: words of the tile's rows, `per` keys below each other: the left side, turned over, of a product over keys.
@@ -239,6 +242,13 @@ static void scale_scores(float (*scores)[QUERIES], const Tile *t) {
         for (int q = 0; q < QUERIES; q++) scores[i][q] *= scale;
 }
 
+static void drop_probabilities(float (*p)[QUERIES], const Tile *t) {
+    float f[KEYS][QUERIES];
+    tile_dropout(f, t);
+    for (int64_t i = 0; i < t->keys; i++)
+        for (int q = 0; q < QUERIES; q++) p[i][q] *= f[i][q];
+}
+
 /* Queries from .. to - 1 of a head; from is a multiple of QUERIES. */
 static void forward_queries(const Head *h, const Attention *a, int64_t from, int64_t to) {
     const Shape s = shape_of(a, h->k.t.dtype);
@@ -270,7 +280,7 @@ static void forward_queries(const Head *h, const Attention *a, int64_t from, int
             tile_mask(scores, &t, -INFINITY);
             raise_maximum(max, sum, acc, scores, &t, &s);
             exponentials(scores, max, sum, &t);
-            tile_dropout(scores, &t);
+            if (a->drop.p > 0) drop_probabilities(scores, &t);
             tile_across(p, scores, t.keys, &s);
             tile_to_queries(acc, p, v + (s0 - low) / s.per * s.lanes, &t, &s);
         }
@@ -425,14 +435,12 @@ static void tile_gradient(float (*p)[QUERIES], float (*dp)[QUERIES], const float
     tile_mask(p, t, 0);
     tile_mask(dp, t, 0);
     if (t->a->drop.p > 0) {
-        float mask[KEYS][QUERIES];
-        for (int64_t i = 0; i < t->keys; i++)
-            for (int q = 0; q < QUERIES; q++) mask[i][q] = 1;
-        tile_dropout(mask, t);
+        float f[KEYS][QUERIES];
+        tile_dropout(f, t);
         for (int64_t i = 0; i < t->keys; i++)
             for (int q = 0; q < QUERIES; q++) {
-                dp[i][q] = scale * p[i][q] * (dp[i][q] * mask[i][q] - D[q]);
-                p[i][q] *= mask[i][q];
+                dp[i][q] = scale * p[i][q] * (dp[i][q] * f[i][q] - D[q]);
+                p[i][q] *= f[i][q];
             }
     } else {
         for (int64_t i = 0; i < t->keys; i++)

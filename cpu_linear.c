@@ -23,13 +23,6 @@ struct Linear {
         *backward; /* panels over out, summed over in; panels over in, summed over out, or NULL */
 };
 
-/* Panels of x or dy for dw, shared by all trained linears: one is at work at a time. */
-static struct {
-    uint32_t *p;
-    size_t bytes;
-    int users;
-} shared;
-
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -57,27 +50,14 @@ Linear *cpu_linear_create(const LinearSpec *s, Err *e) {
     l->s = *s;
     if (!arena_init(&l->arena, cpu_linear_bytes(s), "prepared weights", e)) return free(l), NULL;
     l->forward = arena_take(&l->arena, panels_bytes(s->in, s->out, s->compute));
-    if (s->dw) {
-        const size_t need =
-            panels_bytes(least(s->max_rows, DEPTH), s->out_major ? s->in : s->out, s->compute);
-        l->backward = arena_take(&l->arena, panels_bytes(s->out, s->in, s->compute));
-        if (need > shared.bytes) {
-            free(shared.p);
-            shared.p = aligned_alloc(4096, shared.bytes = (need + 4095) & ~(size_t)4095);
-            CHECK(shared.p, "no memory for %zu bytes of panels", need);
-        }
-        shared.users++;
-    }
+    if (s->dw) l->backward = arena_take(&l->arena, panels_bytes(s->out, s->in, s->compute));
+    if (s->dw) cpu_shared(panels_bytes(least(s->max_rows, DEPTH), s->out_major ? s->in : s->out, s->compute));
     cpu_linear_refresh(l);
     return l;
 }
 
 void cpu_linear_free(Linear *l) {
     if (!l) return;
-    if (l->s.dw && --shared.users == 0) {
-        free(shared.p);
-        shared.p = NULL, shared.bytes = 0;
-    }
     arena_free(&l->arena);
     free(l);
 }
@@ -224,9 +204,9 @@ static void sum_panel(float *sum, const uint32_t *panel, int64_t steps, int64_t 
     for (int64_t c = 0; c < cols; c++) sum[c] += all[c];
 }
 
-/* dw [A, B] = (or, if add, +=) a^T b over `rows` rows from r0 on. b's panels stand in `shared`. */
-static void multiply_turned(float *dw, Tensor a, int64_t A, int64_t B, int64_t r0, int64_t rows, Dtype d,
-                            bool add) {
+/* dw [A, B] = (or, if add, +=) a^T b over `rows` rows from r0 on; b comes as panels. */
+static void multiply_turned(float *dw, Tensor a, const uint32_t *panels, int64_t A, int64_t B, int64_t r0,
+                            int64_t rows, Dtype d, bool add) {
     const int64_t steps = steps_of(rows, d);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i0 = 0; i0 < A; i0 += STRIP) {
@@ -241,7 +221,7 @@ static void multiply_turned(float *dw, Tensor a, int64_t A, int64_t B, int64_t r
                          .a = strip,
                          .a_row = 1,
                          .a_step = STRIP,
-                         .b = shared.p + c0 * steps,
+                         .b = panels + c0 * steps,
                          .b_step = PANEL,
                          .steps = steps,
                          .rows = wide,
@@ -263,18 +243,19 @@ static void multiply_turned(float *dw, Tensor a, int64_t A, int64_t B, int64_t r
 /* dw [A, B] (+)= a [n, A]^T b [n, B]; sum_b [B] (+)= the column sums of b, if not NULL. */
 static void backward_weight(float *dw, float *sum_b, Tensor a, Tensor b, int64_t A, int64_t B, Dtype d,
                             bool accumulate, int64_t n) {
+    uint32_t *panels = cpu_shared(panels_bytes(least(n, DEPTH), B, d));
     for (int64_t r0 = 0; r0 < n; r0 += DEPTH) {
         const int64_t rows = least(n - r0, DEPTH), steps = steps_of(rows, d);
 #pragma omp parallel for schedule(dynamic)
         for (int64_t c0 = 0; c0 < B; c0 += PANEL) {
             const int64_t cols = least(B - c0, PANEL);
-            uint32_t *panel = shared.p + c0 * steps;
+            uint32_t *panel = panels + c0 * steps;
             pack_columns(panel, PANEL, b, B, r0, rows, c0, cols, d);
             if (!sum_b) continue;
             if (!accumulate && r0 == 0) memset(sum_b + c0, 0, (size_t)cols * sizeof *sum_b);
             sum_panel(sum_b + c0, panel, steps, cols, d);
         }
-        multiply_turned(dw, a, A, B, r0, rows, d, accumulate || r0 > 0);
+        multiply_turned(dw, a, panels, A, B, r0, rows, d, accumulate || r0 > 0);
     }
 }
 
