@@ -7,6 +7,16 @@
 
 #include <math.h>
 #include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+static inline int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t most(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 /* ---- bf16: the upper half of an fp32 --------------------------------------------------------------------- */
 
@@ -36,6 +46,15 @@ static inline void tensor_set(Tensor t, int64_t i, float v) {
         ((uint16_t *)t.p)[i] = f32_to_bf16(v);
 }
 
+static inline void bf16_from_row(uint16_t *dst, const float *src, int64_t n) {
+    int64_t i = 0;
+#ifdef __AVX512BF16__ /* the same but for numbers below 1.2e-38, which it takes for zero */
+    for (; i + 16 <= n; i += 16)
+        _mm256_storeu_si256((__m256i *)(dst + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(src + i)));
+#endif
+    for (; i < n; i++) dst[i] = f32_to_bf16(src[i]);
+}
+
 /* n numbers from element `at` on, to and from fp32. */
 static inline void row_load(float *dst, Tensor t, int64_t at, int64_t n) {
     const uint16_t *b = (const uint16_t *)t.p + at;
@@ -46,11 +65,36 @@ static inline void row_load(float *dst, Tensor t, int64_t at, int64_t n) {
 }
 
 static inline void row_store(Tensor t, int64_t at, const float *src, int64_t n) {
-    uint16_t *b = (uint16_t *)t.p + at;
     if (t.dtype == DT_F32)
         memcpy((float *)t.p + at, src, (size_t)n * sizeof *src);
     else
-        for (int64_t i = 0; i < n; i++) b[i] = f32_to_bf16(src[i]);
+        bf16_from_row((uint16_t *)t.p + at, src, n);
+}
+
+/* ---- words: one fp32, or two bf16 that are multiplied and added together ---------------------------------- */
+
+/* Words of two rows of bf16 below each other. */
+static inline void words_across(uint32_t *restrict dst, const uint16_t *lo, const uint16_t *hi, int64_t n) {
+    for (int64_t c = 0; c < n; c++) dst[c] = lo[c] | (uint32_t)hi[c] << 16;
+}
+
+/* dst [cols][dst_row] = src [rows][src_row] turned over; rows is a multiple of four, and src's rows can be read up to
+ * the next multiple of four. */
+static inline void words_turn(uint32_t *dst, int64_t dst_row, const uint32_t *src, int64_t src_row,
+                              int64_t rows, int64_t cols) {
+    typedef uint32_t Four __attribute__((vector_size(16), aligned(4), may_alias));
+    for (int64_t r = 0; r < rows; r += 4, src += 4 * src_row)
+        for (int64_t c = 0; c < cols; c += 4) {
+            const Four r0 = *(const Four *)(src + c), r1 = *(const Four *)(src + src_row + c);
+            const Four r2 = *(const Four *)(src + 2 * src_row + c),
+                       r3 = *(const Four *)(src + 3 * src_row + c);
+            const Four turned[4] = {{r0[0], r1[0], r2[0], r3[0]},
+                                    {r0[1], r1[1], r2[1], r3[1]},
+                                    {r0[2], r1[2], r2[2], r3[2]},
+                                    {r0[3], r1[3], r2[3], r3[3]}};
+            for (int64_t j = 0; j < least(4, cols - c); j++)
+                *(Four *)(dst + (c + j) * dst_row + r) = turned[j];
+        }
 }
 
 /* ---- elementary functions -------------------------------------------------------------------------------- */

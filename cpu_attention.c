@@ -21,14 +21,6 @@ typedef struct Rows {
     int64_t at, step;
 } Rows;
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static int64_t most(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
 static int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
@@ -71,11 +63,6 @@ static void pack_along(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
     }
 }
 
-/* Words of two rows of bf16 below each other. */
-static void interleave(uint32_t *restrict dst, const uint16_t *lo, const uint16_t *hi, int64_t n) {
-    for (int64_t c = 0; c < n; c++) dst[c] = lo[c] | (uint32_t)hi[c] << 16;
-}
-
 /* dst [ceil(n / per)][lanes]: words of `per` rows below each other, zeros where there are none. */
 static void pack_across(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
     for (int64_t t = 0; t < n; t += s->per, dst += s->lanes) {
@@ -84,7 +71,7 @@ static void pack_across(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
         if (s->d == DT_F32)
             memcpy(dst, first, (size_t)s->HS * sizeof *dst);
         else if (t + 1 < n)
-            interleave(dst, first, tensor_at(r.t, r.at + (t + 1) * r.step).p, s->HS);
+            words_across(dst, first, tensor_at(r.t, r.at + (t + 1) * r.step).p, s->HS);
         else
             for (int c = 0; c < s->HS; c++) dst[c] = ((const uint16_t *)first)[c];
     }
@@ -92,11 +79,12 @@ static void pack_across(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
 
 /* dst [words][QUERIES]: up to QUERIES rows turned over, zeros where there are none. */
 static void pack_turned(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
-    uint32_t row[s->words];
-    for (int q = 0; q < QUERIES; q++) {
-        if (q < n) pack_along(row, rows_from(r, q), 1, s);
-        for (int w = 0; w < s->words; w++) dst[w * QUERIES + q] = q < n ? row[w] : 0;
-    }
+    const int64_t width = round_up(s->words, 4);
+    uint32_t rows[QUERIES * width];
+    memset(rows, 0, sizeof rows);
+    for (int64_t q = 0; q < n; q++)
+        memcpy(rows + q * width, tensor_at(r.t, r.at + q * r.step).p, (size_t)s->HS * dtype_size(s->d));
+    words_turn(dst, QUERIES, rows, width, QUERIES, s->words);
 }
 
 /* ---- what both passes do with a tile --------------------------------------------------------------------- */

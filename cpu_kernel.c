@@ -12,10 +12,6 @@
 
 #include <omp.h>
 
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-
 typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
 typedef Vec VecAt __attribute__((aligned(4), may_alias)); /* anywhere in memory */

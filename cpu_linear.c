@@ -23,10 +23,6 @@ struct Linear {
         *backward; /* panels over out, summed over in; panels over in, summed over out, or NULL */
 };
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
@@ -62,39 +58,26 @@ void cpu_linear_free(Linear *l) {
     free(l);
 }
 
-static uint32_t word_of(float first, float second, Dtype d) {
-    uint32_t u;
-    memcpy(&u, &first, sizeof u);
-    return d == DT_F32 ? u : f32_to_bf16(first) | (uint32_t)f32_to_bf16(second) << 16;
-}
-
-/* A square of the master to its place in a panel: K of its rows are summed over, its columns are the panel's. */
-static void pack_square(uint32_t *dst, float (*sq)[PANEL], int64_t K, Dtype d) {
-    if (d == DT_F32)
-        memcpy(dst, sq, (size_t)K * sizeof *sq);
-    else
-        for (int64_t k = 0; k < K; k += 2, dst += PANEL)
-            for (int c = 0; c < PANEL; c++) dst[c] = word_of(sq[k][c], sq[k + 1][c], d);
-}
-
-/* The master goes by in squares: each is read once and packed as it is, and turned over. */
+/* The master goes by in squares: each is read and rounded once, and packed as it stands, and turned over. */
 void cpu_linear_refresh(Linear *l) {
     const Dtype d = l->s.compute;
     const int64_t R = l->s.out_major ? l->s.out : l->s.in, C = l->s.out_major ? l->s.in : l->s.out;
     uint32_t *straight = l->s.out_major ? l->backward : l->forward; /* sums over the master's rows */
-    uint32_t *turned = l->s.out_major ? l->forward : l->backward;
+    uint32_t *turned = l->s.out_major ? l->forward : l->backward;   /* sums over its columns */
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t r0 = 0; r0 < R; r0 += PANEL)
         for (int64_t c0 = 0; c0 < C; c0 += PANEL) {
-            float sq[PANEL][PANEL] = {{0}}, over[PANEL][PANEL];
+            uint32_t square[PANEL][PANEL]; /* numbers of the compute dtype, so half empty for bf16 */
             const int64_t rows = least(R - r0, PANEL), cols = least(C - c0, PANEL);
+            if (rows < PANEL || cols < PANEL) memset(square, 0, sizeof square);
             for (int64_t r = 0; r < rows; r++)
-                memcpy(sq[r], l->s.w + (r0 + r) * C + c0, (size_t)cols * sizeof **sq);
-            if (straight) pack_square(straight + c0 * steps_of(R, d) + steps_of(r0, d) * PANEL, sq, rows, d);
-            if (!turned) continue;
-            for (int c = 0; c < PANEL; c++)
-                for (int r = 0; r < PANEL; r++) over[c][r] = sq[r][c];
-            pack_square(turned + r0 * steps_of(C, d) + steps_of(c0, d) * PANEL, over, cols, d);
+                row_store(tensor(square[r], d), 0, l->s.w + (r0 + r) * C + c0, cols);
+            uint32_t *to = straight + c0 * steps_of(R, d) + steps_of(r0, d) * PANEL;
+            if (straight && d == DT_F32) memcpy(to, square, (size_t)rows * sizeof *square);
+            for (int64_t r = 0; straight && d == DT_BF16 && r < rows; r += 2, to += PANEL)
+                words_across(to, (const uint16_t *)square[r], (const uint16_t *)square[r + 1], PANEL);
+            to = turned + r0 * steps_of(C, d) + steps_of(c0, d) * PANEL;
+            if (turned) words_turn(to, PANEL, square[0], PANEL, PANEL, steps_of(cols, d));
         }
 }
 
@@ -120,6 +103,12 @@ static inline void finish_row(float *t, int64_t at, int64_t c0, int64_t cols, Te
         for (int64_t c = 0; c < cols; c++) t[c] = gelu(t[c]);
     }
     row_store(y, at, t, cols);
+}
+
+static uint32_t word_of(float first, float second, Dtype d) {
+    uint32_t u;
+    memcpy(&u, &first, sizeof u);
+    return d == DT_F32 ? u : f32_to_bf16(first) | (uint32_t)f32_to_bf16(second) << 16;
 }
 
 /* Where a product finds the words of rows i .. i + rows - 1 of x [n, K]: where they lie, or converted in scratch. */
@@ -183,7 +172,7 @@ static inline void pack_columns(uint32_t *dst, int64_t width, Tensor t, int64_t 
         if (d == DT_F32)
             row_load((float *)dst, t, at, cols);
         else if (t.dtype == DT_BF16 && both)
-            for (int64_t c = 0; c < cols; c++) dst[c] = lo[c] | (uint32_t)hi[c] << 16;
+            words_across(dst, lo, hi, cols);
         else
             for (int64_t c = 0; c < cols; c++)
                 dst[c] = word_of(tensor_get(t, at + c), both ? tensor_get(t, at + C + c) : 0, d);
