@@ -22,7 +22,7 @@
 
 typedef struct DemoRule {
     const char *name;
-    const char *forms;              /* names of the forms, separated by spaces; "" if there is but one */
+    const char *forms;            /* names of the forms, separated by spaces; "" if there is but one */
     const char *alternatives[40]; /* ends with NULL */
 } DemoRule;
 
@@ -97,7 +97,7 @@ static const DemoRule demo_rules[] = {
     "near", "behind", "beside", "beyond", "not far from", "close to", "across from", "just outside",
 }},
 {"food", "", {
-    "bread", "cheese", "honey", "soup", "cake", "milk", "butter", "jam", "rice", "tea", "salt", "sugar",
+    "bread", "cheese", "honey", "soup", "cake", "milk", "butter", "jam", "rice", "tea", "toast", "pie",
 }},
 {"fruit", "", {
     "apples", "pears", "nuts", "plums", "berries", "carrots", "cookies", "eggs", "beans", "cherries", "pancakes",
@@ -167,16 +167,16 @@ static const DemoRule demo_rules[] = {
     "There once was a [trait] [hero.intro] who lived with a [trait] [animal] [near] the [place].",
 }},
 {"habit", "", {
-    "{hero.He} loved [hobby], [craft] and [fruit].",
-    "{hero.name} was always [hobby] or [craft] [near] the [place].",
-    "In {hero.his} pocket {hero.he} kept a [look] [object] and some [fruit].",
-    "Everyone said that {hero.he} was as [trait] as a [animal].",
+    "{hero.He} loved [hobby], [craft], [food] and [fruit].",
+    "{hero.name} was always [hobby] or [craft] [near] the [place] with a [trait] [animal].",
+    "In {hero.his} pocket {hero.he} kept a [look] [object], a [look] [object] and [number] [fruit].",
+    "Everyone said that {hero.he} was as [trait] as a [animal] and as [trait] as a [person].",
 }},
 {"moral", "", {
     "And so {hero.name} learned that [virtue] is [better] than [riches].",
     "That [daytime] {hero.he} ate [food] with [fruit] and dreamed of a [scene] [place].",
-    "From then on {hero.he} was never [sad] again.",
-    "\"[Virtue] is [better] than [riches],\" said a [trait] [person] [softly].",
+    "From then on {hero.he} was never [sad] again, and often thought of the [trait] [animal].",
+    "\"Remember that [virtue] is [better] than [riches],\" said a [trait] [person] [softly].",
 }},
 
 /* ---- something is lost ----------------------------------------------------------------------------------- */
@@ -185,13 +185,13 @@ static const DemoRule demo_rules[] = {
     "[owning] [losing] [asking] [telling] [finding] [thanking]",
 }},
 {"owning", "", {
-    "{hero.He} had a [look] [thing], a present from a [trait] [person].",
+    "{hero.He} had a [look] [thing], a present from a [trait] [person] [near] the [place].",
     "A [trait] [person] had given {hero.him} a [look] [thing].",
-    "{hero.His} dearest treasure was a [look] [thing].",
+    "{hero.His} treasures were a [look] [object] and a [look] [thing].",
 }},
 {"losing", "", {
     "[one_day] {hero.he} lost it [near] the [scene] [place], because [lost_because].",
-    "[one_day] it was gone, because [lost_because].",
+    "[one_day] {hero.he} was [hobby], and then it was gone, because [lost_because].",
 }},
 {"lost_because", "", {
     "a [trait] [animal] ran away with it",
@@ -202,20 +202,20 @@ static const DemoRule demo_rules[] = {
 }},
 {"asking", "", {
     "\"Why are you so [sad]?\" asked a [trait] [friend] [softly].",
-    "A [trait] [friend] saw that {hero.he} was [sad].",
+    "A [trait] [friend] with a [look] [object] saw that {hero.he} was [sad].",
     "{hero.He} began to cry, and a [trait] [friend] heard {hero.him} [near] the [place].",
 }},
 {"telling", "", {
-    "\"I lost my {thing},\" said {hero.name} [softly].",
+    "\"I lost my {thing} [near] the [place],\" said {hero.name} [softly].",
     "\"My {thing} is gone, and I feel [sad],\" said {hero.name}.",
 }},
 {"finding", "", {
-    "They looked [near] the [place], and in a [look] [holder] lay the {thing}.",
+    "They looked [near] the [place], and between a [look] [object] and a [look] [object] lay the {thing}.",
     "\"I saw it [near] the [place],\" said the {friend}, and there it was, under a [look] [object].",
-    "After [number] [span] the {friend} found it in a [look] [holder].",
+    "After [number] [span] the {friend} found it in a [look] [holder] full of [fruit].",
 }},
 {"thanking", "", {
-    "{hero.name} gave the {friend} some [fruit] and went home [slowly].",
+    "{hero.name} gave the {friend} some [food], [number] [fruit] and a [look] [object].",
     "\"Thank you,\" said {hero.name} [softly]. \"Let us share my [food] and my [fruit].\"",
 }},
 
@@ -241,20 +241,20 @@ static const DemoRule demo_rules[] = {
 {"plight", "", {
     "I was [hobby] and did not look",
     "A [grim] [beast] left me here",
-    "I have been here for [number] [span]",
-    "I only wanted some [fruit]",
+    "I have been [sad] here for [number] [span]",
+    "I only wanted the [fruit] of a [trait] [person]",
 }},
 {"freeing", "", {
-    "{hero.name} took a [look] [object] and pulled [slowly], until the {friend} was free.",
+    "{hero.name} took a [look] [object] and a [look] [object] and pulled [slowly], until the {friend} was free.",
     "With a [look] [object] and some [food] {hero.name} got the {friend} out [slowly].",
 }},
 {"thanks", "", {
     "\"Thank you,\" said the {friend} [softly]. \"Take this [look] [thing].\"",
-    "\"You are so [trait],\" said the {friend} and gave {hero.him} a [look] [thing].",
+    "\"You are so [trait],\" said the {friend} [softly] and gave {hero.him} a [look] [thing].",
 }},
 {"repaying", "", {
     "After [number] [span] a [trait] [person] gave {hero.him} [number] [fruit] for the {thing}.",
-    "The {thing} was so [look] that even a [trait] [person] wanted to see it.",
+    "The {thing} was so [look] that a [trait] [person] and a [trait] [animal] wanted to see it.",
     "And whenever {hero.name} felt [sad], the {friend} came with [food] and [fruit].",
 }},
 
@@ -268,7 +268,7 @@ static const DemoRule demo_rules[] = {
     "In a [look] book {hero.he} had read of a [scene] [place] with [number] doors.",
 }},
 {"leaving", "", {
-    "[one_day] {hero.he} packed a [look] [object] and some [fruit], and left.",
+    "[one_day] {hero.he} packed a [look] [object], some [food] and [number] [fruit], and left [slowly].",
     "[one_day] {hero.he} said goodbye to {hero.his} [elder], took some [food], and left [slowly].",
 }},
 {"meeting", "", {
@@ -282,7 +282,7 @@ static const DemoRule demo_rules[] = {
 }},
 {"arriving", "", {
     "At last they were there, and a [trait] [person] gave them [food] and [fruit].",
-    "When they arrived, the {friend} was [glad], and {hero.name} danced [slowly].",
+    "When they arrived, the {friend} was [glad], and {hero.name} danced [slowly] with a [trait] [animal].",
     "After [number] [span] {hero.he} came home with a [look] [thing] for a [trait] [animal].",
 }},
 
@@ -298,7 +298,7 @@ static const DemoRule demo_rules[] = {
 {"mine", "", {
     "\"It is mine,\" said {hero.name} [softly]. \"I need it for [hobby].\"",
     "\"I want the {thing} for [craft],\" said the {friend} [softly].",
-    "Both wanted the {thing}, because it was so [look].",
+    "Both wanted the {thing} for [hobby] and [craft], because it was so [look].",
 }},
 {"tugging", "", {
     "They pulled, until the {thing} fell into a [look] [holder].",
@@ -307,11 +307,11 @@ static const DemoRule demo_rules[] = {
 }},
 {"judging", "", {
     "\"Why are you so [sad]?\" asked a [trait] [person] [softly].",
-    "A [trait] [person] came by and laughed [softly].",
-    "{hero.name} told a [trait] [person], who was [sad].",
+    "A [trait] [person] came by with a [look] [object] and laughed [softly].",
+    "{hero.name} told a [trait] [person] [near] the [place], who was [sad].",
 }},
 {"peace", "", {
-    "Then {hero.name} gave the {friend} the {thing} and some [fruit].",
+    "Then {hero.name} gave the {friend} the {thing} for [number] [fruit] and a [look] [object].",
     "So they gave the {thing} to a [trait] [animal] and went [hobby].",
     "\"I am sorry,\" said the {friend} [softly], and they shared the {thing} and some [food].",
 }},
@@ -323,28 +323,28 @@ static const DemoRule demo_rules[] = {
 }},
 {"fearing", "", {
     "But {hero.he} was afraid of the [scene] [place], because a [grim] [beast] lived there.",
-    "But {hero.he} was afraid of every [beast] and every [animal].",
+    "But {hero.he} was afraid of every [beast], every [animal] and every [dark] [trap].",
 }},
 {"illness", "", {
     "[one_day] {hero.his} [elder] was ill and needed [food] from the [scene] [place].",
-    "[one_day] {hero.his} [elder] was [sad] and wanted [food] with [fruit].",
+    "[one_day] {hero.his} [elder] was [sad] and wanted [food] with [number] [fruit].",
 }},
 {"going", "", {
     "So {hero.he} took a [look] [object] and went [slowly] to the [place].",
     "\"I will go,\" said {hero.name} [softly] and took a [look] [object].",
 }},
 {"scare", "", {
-    "[Near] the [place] stood a [grim] [beast] with a [look] [object].",
+    "There, [near] the [place], stood a [grim] [beast] with a [look] [object].",
     "Suddenly a [grim] [beast] jumped out of a [dark] [trap].",
 }},
 {"courage", "", {
-    "{hero.name} thought of [fruit] and walked on [slowly].",
-    "{hero.name} was [sad], but {hero.he} went on [hobby].",
+    "{hero.name} thought of [food] and [fruit] and walked on [slowly].",
+    "{hero.name} was [sad], but {hero.he} went on [hobby] and [craft].",
     "\"Good [daytime],\" said {hero.name} [softly]. \"Do you like [fruit]?\"",
 }},
 {"returning", "", {
     "When {hero.he} came home, {hero.his} {elder} was [glad] and kissed {hero.him} [slowly].",
-    "After [number] [span] {hero.he} was back, and {hero.his} {elder} ate [slowly].",
+    "After [number] [span] {hero.he} was back with a [look] [object], and {hero.his} {elder} ate [slowly].",
 }},
 
 /* ---- a present goes wrong -------------------------------------------------------------------------------- */
@@ -353,32 +353,32 @@ static const DemoRule demo_rules[] = {
     "[birthday] [planning] [mishap] [idea] [making] [giving]",
 }},
 {"birthday", "", {
-    "It was the birthday of {hero.his} [elder], and {hero.he} was [glad].",
+    "[one_day] it was the birthday of {hero.his} [elder], and {hero.he} was [glad].",
     "[one_day] {hero.he} wanted to make a present for {hero.his} [elder].",
 }},
 {"planning", "", {
-    "{hero.name} baked a cake with [food] and [fruit].",
+    "{hero.name} baked a [look] cake with [food] and [number] [fruit].",
     "{hero.name} cooked [fruit] with [food] in a [look] pot.",
 }},
 {"mishap", "", {
-    "But a [trait] [animal] ate it [slowly].",
+    "But a [trait] [animal] ate it [slowly] [near] the [place].",
     "But it turned [look], because {hero.he} had been [hobby].",
     "But {hero.he} had used [food] for [food], and it was [look].",
 }},
 {"idea", "", {
     "\"Do not be [sad],\" said a [trait] [friend]. \"I like [craft].\"",
-    "Then a [trait] [friend] came by with [number] [fruit].",
+    "Then a [trait] [friend] came by with a [look] [object] and [number] [fruit].",
     "\"I have a [look] [object],\" said a [trait] [friend] [softly].",
 }},
 {"making", "", {
     "Together they painted a [look] [thing] for [number] [span].",
     "The {friend} found a [look] [thing] [near] the [place].",
-    "They filled a [look] [thing] with [number] [fruit].",
+    "They filled a [look] [thing] with [food] and [number] [fruit].",
 }},
 {"giving", "", {
     "\"What a [look] {thing}!\" cried {hero.his} {elder} [softly].",
-    "{hero.His} {elder} was [glad] and hugged the {friend} [slowly].",
-    "{hero.His} {elder} took the {thing} and went [hobby].",
+    "{hero.His} {elder} was [glad] and gave the {friend} a [look] [object].",
+    "{hero.His} {elder} took the {thing} and went [hobby] with a [trait] [animal].",
 }},
 };
 /* clang-format on */

@@ -108,7 +108,7 @@ static void derive(Search *s, const char *text, Rest r, bool capital, double nat
 
 TEST(demo_documents_have_one_derivation_of_that_probability) {
     Str text = {0};
-    for (uint64_t i = 0; i < 3000; i++) {
+    for (uint64_t i = 0; i < 2000; i++) {
         Search s = {0};
         text.n = 0;
         double p = demo_document(3, i, &text);

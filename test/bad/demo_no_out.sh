@@ -1,0 +1,1 @@
+"$GPT" data demo --bytes 1M

@@ -1,0 +1,1 @@
+"$GPT" data demo --out a.jsonl --seed -1

@@ -1,0 +1,1 @@
+"$GPT" data demo --out a.jsonl --docs 99999999999999G

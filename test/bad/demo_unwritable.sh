@@ -1,0 +1,1 @@
+"$GPT" data demo --out /proc/a.jsonl
