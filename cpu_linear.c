@@ -88,7 +88,8 @@ typedef struct Finish {
     const float *bias; /* [N] or NULL: added first */
     Tensor pre; /* [n, N]: gets the value before act; or, if `grad`, holds that value of an earlier op */
     Act act;
-    bool grad; /* times act'(pre), rather than act of it */
+    bool grad;    /* times act'(pre), rather than act of it */
+    Tensor again; /* [n, N]: if `grad`, gets act(pre) */
 } Finish;
 
 static inline void finish_row(float *t, int64_t at, int64_t c0, int64_t cols, Tensor y, const Finish *f) {
@@ -99,6 +100,8 @@ static inline void finish_row(float *t, int64_t at, int64_t c0, int64_t cols, Te
     if (f->act == ACT_GELU && f->grad) {
         row_load(pre, f->pre, at, cols);
         for (int64_t c = 0; c < cols; c++) t[c] *= gelu_grad(pre[c]);
+        for (int64_t c = 0; c < cols; c++) pre[c] = gelu(pre[c]);
+        row_store(f->again, at, pre, cols);
     } else if (f->act == ACT_GELU) {
         for (int64_t c = 0; c < cols; c++) t[c] = gelu(t[c]);
     }
@@ -252,7 +255,8 @@ void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Li
                          bool accumulate, int64_t n) {
     const LinearSpec *s = &l->s;
     CHECK(s->dw, "backward through a linear that was created without a gradient");
-    const Finish f = {.pre = pre, .act = act, .grad = true};
+    CHECK(act == ACT_NONE || dx.p, "x is made again on the way to dx");
+    const Finish f = {.pre = pre, .act = act, .grad = true, .again = x};
     if (dx.p) multiply(dx, dy, l->backward, n, s->out, s->in, s->compute, &f);
     if (s->out_major)
         backward_weight(s->dw, NULL, dy, x, s->out, s->in, s->compute, accumulate, n);

@@ -384,10 +384,16 @@ static void attention_backward(Gpt *m, const Pass *p, int l) {
                             p->n);
 }
 
-/* Recomputation: fill the shared buffers again with what layer l's backward reads, from what site 2l carried. The very
- * same calls give the very same bits. Pre-norm's next site kept its own x, so there the last product is not needed. */
+/* Fill the shared buffers again with what layer l's backward reads. Norms are cheap, so the operands h are never kept; when
+ * blocks are recomputed, nothing is but what site 2l carried (Chen et al. 2016). The very same calls give the very same bits.
+ * The last layer's buffers still stand, and pre-norm's next site kept its own x: there the last product is not needed. */
 static void layer_again(Gpt *m, const Pass *p, int l) {
-    if (!m->post_norm) site_norm(m, p, 2 * l);
+    bool blocks = m->o.recompute == RECOMPUTE_BLOCK;
+    if (!blocks || !m->post_norm) site_norm(m, p, 2 * l);
+    if (!blocks || l == m->c.n_layer - 1) {
+        site_norm(m, p, 2 * l + 1);
+        return;
+    }
     attention_forward(m, p, l);
     site_forward(m, p, 2 * l + 1);
     mlp_up(m, p, l);
@@ -410,8 +416,7 @@ static void embed_backward(Gpt *m, const Pass *p) {
 static void backward(Gpt *m, const Pass *p) {
     int L = (int)m->c.n_layer;
     for (int l = L - 1; l >= 0; l--) {
-        if (m->o.recompute == RECOMPUTE_BLOCK && l < L - 1)
-            layer_again(m, p, l); /* the last one's still stand */
+        layer_again(m, p, l);
         site_backward(m, p, 2 * l + 2);
         mlp_backward(m, p, l);
         site_backward(m, p, 2 * l + 1);
@@ -541,22 +546,21 @@ static Tensor plan_kept(Plan *keep, bool own, Tensor shared, int64_t elements) {
     return own ? plan_tensor(keep, elements, shared.dtype) : shared;
 }
 
-/* Sites keep what backward reads: everything, or, when blocks are recomputed, what each layer starts from. Shared buffers
- * go by parity, so that a site never overwrites what the site before it carries. */
+/* Sites keep what backward cannot make again: every x, or, when blocks are recomputed, what each layer starts from. Shared
+ * buffers go by parity, so that a site never overwrites what the site before it carries. */
 static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
-    const int64_t n = m->rows * m->c.n_embd, last = 2 * m->c.n_layer;
+    const int64_t n = m->rows * m->c.n_embd;
+    const bool blocks = m->o.recompute == RECOMPUTE_BLOCK, every_x = m->o.train && !blocks;
     Tensor x[2], h[2];
-    bool all = m->o.train && m->o.recompute == RECOMPUTE_NONE;
     for (int i = 0; i < 2; i++) {
-        x[i] = all ? tensor(NULL, DT_F32) : plan_tensor(work, n, DT_F32);
-        h[i] = all ? tensor(NULL, m->o.compute) : plan_tensor(work, n, m->o.compute);
+        x[i] = every_x ? tensor(NULL, DT_F32) : plan_tensor(work, n, DT_F32);
+        h[i] = plan_tensor(work, n, m->o.compute);
     }
-    for (int64_t k = 0; k <= last; k++) {
+    for (int64_t k = 0; k <= 2 * m->c.n_layer; k++) {
         Site *s = &m->site[k];
-        bool layer_input = m->o.train && k % 2 == 0;
-        if (k > 0 || !m->post_norm)
-            s->x = plan_kept(keep, all || (layer_input && !m->post_norm), x[k % 2], n);
-        s->h = plan_kept(keep, all || (layer_input && (m->post_norm || k == last)), h[k % 2], n);
+        const bool first = k == 0, layer_input = m->o.train && k % 2 == 0;
+        s->x = plan_kept(keep, every_x || (layer_input && !m->post_norm), x[k % 2], n);
+        s->h = plan_kept(keep, layer_input && m->post_norm && (blocks || first), h[k % 2], n);
         s->mean = plan_take(keep, m->rows, sizeof(float));
         s->rstd = plan_take(keep, m->rows, sizeof(float));
     }
@@ -566,12 +570,12 @@ static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
     const int64_t C = m->rows * m->c.n_embd, F = m->rows * model_inner(&m->c);
     const Dtype d = m->o.compute;
     bool own = m->o.train && m->o.recompute == RECOMPUTE_NONE;
-    Layer shared = {.qkv_y = {.dtype = d}, .att = {.dtype = d}, .fc_pre = {.dtype = d}, .fc_y = {.dtype = d}};
+    Layer shared = {.qkv_y = {.dtype = d}, .att = {.dtype = d}, .fc_pre = {.dtype = d}};
+    shared.fc_y = plan_tensor(work, F, d); /* made again from fc_pre by mlp_down's backward */
     if (!own) {
         shared.qkv_y = plan_tensor(work, 3 * C, d);
         shared.att = plan_tensor(work, C, d);
         if (m->o.train) shared.fc_pre = plan_tensor(work, F, d);
-        shared.fc_y = plan_tensor(work, F, d);
         shared.lse = plan_take(work, m->rows * m->c.n_head, sizeof(float));
     }
     for (int64_t l = 0; l < m->c.n_layer; l++) {
@@ -579,7 +583,7 @@ static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
         y->qkv_y = plan_kept(keep, own, shared.qkv_y, 3 * C);
         y->att = plan_kept(keep, own, shared.att, C);
         y->fc_pre = plan_kept(keep, own, shared.fc_pre, F);
-        y->fc_y = plan_kept(keep, own, shared.fc_y, F);
+        y->fc_y = shared.fc_y;
         y->lse = own ? plan_take(keep, m->rows * m->c.n_head, sizeof(float)) : shared.lse;
     }
 }

@@ -98,7 +98,8 @@ typedef struct Ops {
     void (*linear_forward)(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
                            int64_t n);
     /* dx [n, in] (if present) = dy [n, out] W^T, times act'(pre) if `act`: pre [n, in] is then what the op that
-     * made x kept. dw (+)= x^T dy. dbias [out] (if not NULL) (+)= sum of the rows of dy. */
+     * made x kept, and x need not have been kept: it is written, act(pre) again. dw (+)= x^T dy. dbias [out] (if not
+     * NULL) (+)= sum of the rows of dy. */
     void (*linear_backward)(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
                             bool accumulate, int64_t n);
 
