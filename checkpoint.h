@@ -30,15 +30,18 @@ typedef struct Moment {
 } Moment;
 
 /* What --model and init_from accept: a run folder (its `latest`), a checkpoint folder, any Hugging Face GPT-2 or
- * openai-gpt folder, a .safetensors file beside its config.json, an llm.c .bin. Finds the folder or file that holds the model. */
+ * openai-gpt folder, a .safetensors file beside its config.json, an llm.c .bin. Finds the folder or file that holds the model.
+ * In a run it passes over checkpoints with files missing or cut short; contents are checked by model_load. */
 bool model_find(const char *path, char **found, Err *e);
 /* Its configuration alone. */
 bool model_config_of(const char *path, ModelConfig *c, Err *e);
 /* Fill a created model's weights. Every tensor of the table must be there with its shape; names with or without
  * "transformer."; .attn.bias and .attn.masked_bias are passed over; any other tensor left over is an error. Reads fp32,
- * fp16, bf16. Does not call gpt_weights_changed. */
+ * fp16, bf16. A folder with a manifest is checked against it. The model must be the one that config.json describes: the
+ * same heads, epsilon and so on. Does not call gpt_weights_changed. */
 bool model_load(Gpt *m, const char *path, Err *e);
-/* config.json, model.safetensors (fp32), and the tokenizer's files copied from tokenizer_dir (NULL: none). */
+/* A new folder: config.json, model.safetensors (fp32), the tokenizer's files copied from tokenizer_dir (NULL: none), and a
+ * manifest.json. transformers opens it, unless it is a gpt3. */
 bool model_save(const Gpt *m, const char *dir, const char *tokenizer_dir, Err *e);
 /* A folder whose tokenizer files belong to the model at `path`; NULL if there are none. malloc'd. */
 char *model_tokenizer(const char *path);
@@ -50,6 +53,7 @@ bool checkpoint_save(const char *run, int64_t step, const Gpt *m, const Moment *
 /* The newest complete checkpoint of a run, verified against its manifest; damaged ones are noted and passed over.
  * *dir NULL (and true) if there is none. malloc'd. */
 bool checkpoint_newest(const char *run, char **dir, int64_t *step, Err *e);
+/* From a folder that checkpoint_newest has verified. Adds every value of state.json to *s. */
 bool checkpoint_load(const char *dir, Gpt *m, const Moment *moments, int n_moments, TrainState *s, Err *e);
 
 /* `gpt convert`: "llmc" writes llm.c's model .bin (fp32, version 3); "hf" a Hugging Face folder. */
