@@ -1,9 +1,9 @@
-/* demo.c - the embedded corpus: tells stories from the rules in demo_grammar.h, and knows how likely they are.
+/* demo.c - the embedded corpus: tells stories by the rules of demo_grammar.h, and knows how likely they are.
  *
- * The rules are compiled once into pieces: text, draws and recalls. Telling a story walks the pieces; each draw
- * adds -log p. The entropy of a document is the same walk taken over every alternative at once: a draw costs
- * its own entropy plus the mean cost of what its alternatives say. Only recalls look back, and a recalled rule
- * was drawn exactly once before, independently of everything else, so a recall costs the mean over that rule's
+ * The rules are compiled once into pieces: text, draws and recalls. Telling a story walks the pieces; each
+ * draw adds -log p. The entropy of a document is the same walk taken over every alternative at once: a draw
+ * costs its own entropy plus the mean cost of what its alternatives say. Only recalls look back, and a recalled
+ * rule was drawn exactly once, independently of everything else, so a recall costs the mean over that rule's
  * alternatives - or, inside the text of one of them, exactly that one. */
 #include "demo.h"
 #include "demo_grammar.h"
@@ -44,7 +44,7 @@ typedef struct Grammar {
     int n, cap;
 } Grammar;
 
-/* ---- compiling the rules --------------------------------------------------------------------------------- */
+/* ---- compiling the rules ------------------------------------------------------------------------------- */
 
 static int find_rule(const char *name) {
     for (int r = 0; r < N_RULES; r++)
@@ -138,7 +138,7 @@ static Line line_of(const Rule *rule, int alternative, int form) {
     return rule->lines[alternative * rule->n_forms + form];
 }
 
-/* ---- telling a story ------------------------------------------------------------------------------------- */
+/* ---- telling a story ----------------------------------------------------------------------------------- */
 
 typedef struct Teller {
     const Grammar *g;
@@ -184,7 +184,7 @@ double demo_document(uint64_t seed, uint64_t index, Str *text) {
     return -t.nats;
 }
 
-/* ---- the floor ------------------------------------------------------------------------------------------- */
+/* ---- the floor ----------------------------------------------------------------------------------------- */
 
 typedef struct Mean {
     double nats, bytes;
@@ -228,7 +228,7 @@ void demo_entropy(double *nats_per_document, double *bytes_per_document) {
     *bytes_per_document = mean.bytes;
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------------------------------------- */
 
 /* A sink for lines: a file, through gzip if its name asks for it. */
 typedef struct Sink {

@@ -6,9 +6,9 @@
  *   {rule}        writes the remembered alternative again, for which nothing is drawn
  *   [Rule] {Rule} the same, with a capital
  *
- * An alternative may have several forms, separated by `|` and named by the rule's second line: after
- * [hero.intro] wrote "girl named Lily", {hero.name} writes "Lily" and {hero.he} "she". A form is a text like any
- * other, so what comes later may follow from what was drawn: a form may draw in its turn.
+ * An alternative may have several forms, separated by `|` and named in the rule's second string: after
+ * [hero.intro] wrote "girl named Lily", {hero.name} writes "Lily" and {hero.he} "she". A form is a text like
+ * any other and may draw in its turn, so what comes later may follow from what was drawn.
  *
  * Three promises keep every document's probability exact. test/unit/test_demo.c proves them for these tables:
  *   - no expansion of an alternative begins with an expansion of another alternative of the same rule, so a
@@ -34,7 +34,7 @@ static inline uint32_t demo_weight(int k) {
 /* clang-format off */
 static const DemoRule demo_rules[] = {
 
-/* ---- words ----------------------------------------------------------------------------------------------- */
+/* ---- words --------------------------------------------------------------------------------------------- */
 
 {"hero", "intro name he him his child", {
     "girl named Lily|Lily|she|her|her|girl", "boy named Tom|Tom|he|him|his|boy",
@@ -48,8 +48,8 @@ static const DemoRule demo_rules[] = {
     "fox", "rabbit", "mouse", "bear", "duck", "hedgehog", "frog", "goat", "squirrel", "crow",
 }},
 {"animal", "", { /* any other */
-    "cat", "dog", "hen", "donkey", "sparrow", "pig", "horse", "lamb", "badger", "robin", "snail", "toad", "swan",
-    "cow", "goose", "turtle", "mole", "pony",
+    "cat", "dog", "hen", "donkey", "sparrow", "pig", "horse", "lamb", "badger", "robin", "snail", "toad",
+    "swan", "cow", "goose", "turtle", "mole", "pony",
 }},
 {"beast", "", {
     "wolf", "dragon", "lion", "giant", "witch", "bull", "tiger", "snake", "troll", "ghost",
@@ -58,13 +58,14 @@ static const DemoRule demo_rules[] = {
     "mother", "grandmother", "father", "grandfather", "sister", "brother", "aunt", "uncle",
 }},
 {"person", "", { /* any other */
-    "baker", "farmer", "king", "sailor", "miller", "queen", "tailor", "teacher", "shepherd", "doctor", "painter",
-    "gardener", "fisherman", "soldier", "princess", "wizard", "traveler", "clown", "neighbor", "judge",
+    "baker", "farmer", "king", "sailor", "miller", "queen", "tailor", "teacher", "shepherd", "doctor",
+    "painter", "gardener", "fisherman", "soldier", "princess", "wizard", "traveler", "clown", "neighbor",
+    "judge",
 }},
 {"trait", "", { /* of people and animals */
-    "little", "kind", "brave", "clever", "shy", "cheerful", "curious", "lonely", "gentle", "merry", "proud", "young",
-    "sleepy", "hungry", "polite", "stubborn", "wise", "lazy", "quiet", "friendly", "grumpy", "tired", "patient",
-    "busy", "lively", "nervous", "happy", "poor", "tall", "thin",
+    "little", "kind", "brave", "clever", "shy", "cheerful", "curious", "lonely", "gentle", "merry", "proud",
+    "young", "sleepy", "hungry", "polite", "stubborn", "wise", "lazy", "quiet", "friendly", "grumpy",
+    "tired", "patient", "busy", "lively", "nervous", "happy", "poor", "tall", "thin",
 }},
 {"grim", "", { /* of beasts */
     "fierce", "wild", "huge", "cruel", "hairy", "noisy", "mean", "greedy", "terrible", "hungry",
@@ -73,25 +74,26 @@ static const DemoRule demo_rules[] = {
     "bell", "box", "key", "lamp", "coin", "hat", "kite", "drum", "map", "ring", "book", "doll",
 }},
 {"object", "", { /* any other */
-    "rope", "spoon", "mirror", "ribbon", "whistle", "feather", "button", "clock", "lantern", "stone", "letter",
-    "brush", "candle", "shell", "blanket", "ladder", "wheel", "picture", "hammer", "broom", "needle", "stick",
+    "rope", "spoon", "mirror", "ribbon", "whistle", "feather", "button", "clock", "lantern", "stone",
+    "letter", "brush", "candle", "shell", "blanket", "ladder", "wheel", "picture", "hammer", "broom",
+    "needle", "stick",
 }},
 {"holder", "", { /* things lie in it */
     "basket", "pot", "bag", "bottle", "shoe", "boat", "drawer", "bucket", "cart", "sack",
 }},
 {"look", "", { /* of things */
-    "small", "red", "blue", "golden", "silver", "white", "green", "black", "gray", "big", "tiny", "wooden", "pretty",
-    "strange", "lovely", "dusty", "yellow", "brown", "painted", "broken", "round", "crooked", "simple", "striped",
-    "magic", "plain", "shiny", "heavy", "dirty", "precious",
+    "small", "red", "blue", "golden", "silver", "white", "green", "black", "gray", "big", "tiny", "wooden",
+    "pretty", "strange", "lovely", "dusty", "yellow", "brown", "painted", "broken", "round", "crooked",
+    "simple", "striped", "magic", "plain", "shiny", "heavy", "dirty", "precious",
 }},
 {"place", "", {
-    "mill", "river", "forest", "market", "hill", "lake", "bridge", "church", "school", "castle", "garden", "meadow",
-    "harbor", "well", "barn", "tower", "village", "farm", "orchard", "pond", "gate", "road", "cave", "valley",
-    "shore", "field", "waterfall", "mountain",
+    "mill", "river", "forest", "market", "hill", "lake", "bridge", "church", "school", "castle", "garden",
+    "meadow", "harbor", "well", "barn", "tower", "village", "farm", "orchard", "pond", "gate", "road",
+    "cave", "valley", "shore", "field", "waterfall", "mountain",
 }},
 {"scene", "", { /* of places */
-    "quiet", "small", "green", "dark", "famous", "lonely", "windy", "pretty", "secret", "strange", "sunny", "big",
-    "forgotten", "misty", "lovely", "gray", "hidden", "distant", "silent", "grand",
+    "quiet", "small", "green", "dark", "famous", "lonely", "windy", "pretty", "secret", "strange", "sunny",
+    "big", "forgotten", "misty", "lovely", "gray", "hidden", "distant", "silent", "grand",
 }},
 {"near", "", {
     "near", "behind", "beside", "beyond", "not far from", "close to", "across from", "just outside",
@@ -100,30 +102,31 @@ static const DemoRule demo_rules[] = {
     "bread", "cheese", "honey", "soup", "cake", "milk", "butter", "jam", "rice", "tea", "toast", "pie",
 }},
 {"fruit", "", {
-    "apples", "pears", "nuts", "plums", "berries", "carrots", "cookies", "eggs", "beans", "cherries", "pancakes",
-    "potatoes", "grapes", "peas",
+    "apples", "pears", "nuts", "plums", "berries", "carrots", "cookies", "eggs", "beans", "cherries",
+    "pancakes", "potatoes", "grapes", "peas",
 }},
 {"hobby", "", {
-    "singing", "reading", "dancing", "fishing", "drawing", "swimming", "running", "climbing", "skating", "riding",
-    "dreaming", "whistling",
+    "singing", "reading", "dancing", "fishing", "drawing", "swimming", "running", "climbing", "skating",
+    "riding", "dreaming", "whistling",
 }},
 {"craft", "", {
-    "cooking", "baking", "sewing", "digging", "painting", "knitting", "sailing", "counting", "weaving", "carving",
-    "cleaning", "writing",
+    "cooking", "baking", "sewing", "digging", "painting", "knitting", "sailing", "counting", "weaving",
+    "carving", "cleaning", "writing",
 }},
 {"softly", "", { /* how one speaks */
-    "softly", "quietly", "loudly", "kindly", "gently", "calmly", "proudly", "shyly", "politely", "warmly", "gravely",
-    "boldly", "sweetly", "firmly",
+    "softly", "quietly", "loudly", "kindly", "gently", "calmly", "proudly", "shyly", "politely", "warmly",
+    "gravely", "boldly", "sweetly", "firmly",
 }},
 {"slowly", "", { /* how one acts */
-    "slowly", "quickly", "gladly", "bravely", "happily", "carefully", "patiently", "sleepily", "silently", "eagerly",
-    "secretly", "neatly",
+    "slowly", "quickly", "gladly", "bravely", "happily", "carefully", "patiently", "sleepily", "silently",
+    "eagerly", "secretly", "neatly",
 }},
 {"sad", "", {
     "sad", "worried", "angry", "sorry", "upset", "afraid", "ashamed", "unhappy", "cold", "bored",
 }},
 {"glad", "", {
-    "glad", "happy", "proud", "delighted", "excited", "surprised", "pleased", "grateful", "amazed", "cheerful",
+    "glad", "happy", "proud", "delighted", "excited", "surprised", "pleased", "grateful", "amazed",
+    "cheerful",
 }},
 {"number", "", {
     "two", "three", "four", "five", "six", "seven", "ten", "twelve",
@@ -135,7 +138,8 @@ static const DemoRule demo_rules[] = {
     "One [weather] [daytime]",
 }},
 {"weather", "", {
-    "bright", "sunny", "windy", "rainy", "foggy", "snowy", "warm", "stormy", "cloudy", "frosty", "fine", "dark",
+    "bright", "sunny", "windy", "rainy", "foggy", "snowy", "warm", "stormy", "cloudy", "frosty", "fine",
+    "dark",
 }},
 {"daytime", "", {
     "morning", "day", "afternoon", "evening", "night",
@@ -150,7 +154,7 @@ static const DemoRule demo_rules[] = {
     "gold", "fear", "anger", "pride", "strength", "luck", "winter", "beauty", "sorrow", "magic",
 }},
 
-/* ---- every story ----------------------------------------------------------------------------------------- */
+/* ---- every story --------------------------------------------------------------------------------------- */
 
 {"story", "", {
     "[opening] [habit] [lost] [moral]",
@@ -179,7 +183,7 @@ static const DemoRule demo_rules[] = {
     "\"Remember that [virtue] is [better] than [riches],\" said a [trait] [person] [softly].",
 }},
 
-/* ---- something is lost ----------------------------------------------------------------------------------- */
+/* ---- something is lost --------------------------------------------------------------------------------- */
 
 {"lost", "", {
     "[owning] [losing] [asking] [telling] [finding] [thanking]",
@@ -219,7 +223,7 @@ static const DemoRule demo_rules[] = {
     "\"Thank you,\" said {hero.name} [softly]. \"Let us share my [food] and my [fruit].\"",
 }},
 
-/* ---- someone is in trouble ------------------------------------------------------------------------------- */
+/* ---- someone is in trouble ----------------------------------------------------------------------------- */
 
 {"rescue", "", {
     "[hearing] [plea] [freeing] [thanks] [repaying]",
@@ -245,8 +249,8 @@ static const DemoRule demo_rules[] = {
     "I only wanted the [fruit] of a [trait] [person]",
 }},
 {"freeing", "", {
-    "{hero.name} took a [look] [object] and a [look] [object] and pulled [slowly], until the {friend} was free.",
-    "With a [look] [object] and some [food] {hero.name} got the {friend} out [slowly].",
+    "{hero.name} took a [look] [object] and a [look] [object], and [slowly] the {friend} got out.",
+    "With a [look] [object] and some [food] {hero.name} freed the {friend} [slowly].",
 }},
 {"thanks", "", {
     "\"Thank you,\" said the {friend} [softly]. \"Take this [look] [thing].\"",
@@ -258,7 +262,7 @@ static const DemoRule demo_rules[] = {
     "And whenever {hero.name} felt [sad], the {friend} came with [food] and [fruit].",
 }},
 
-/* ---- someone goes far away ------------------------------------------------------------------------------- */
+/* ---- someone goes far away ----------------------------------------------------------------------------- */
 
 {"journey", "", {
     "[wish] [leaving] [meeting] [walking] [arriving]",
@@ -286,7 +290,7 @@ static const DemoRule demo_rules[] = {
     "After [number] [span] {hero.he} came home with a [look] [thing] for a [trait] [animal].",
 }},
 
-/* ---- two want the same ----------------------------------------------------------------------------------- */
+/* ---- two want the same --------------------------------------------------------------------------------- */
 
 {"quarrel", "", {
     "[find] [mine] [tugging] [judging] [peace]",
@@ -316,7 +320,7 @@ static const DemoRule demo_rules[] = {
     "\"I am sorry,\" said the {friend} [softly], and they shared the {thing} and some [food].",
 }},
 
-/* ---- someone is afraid ----------------------------------------------------------------------------------- */
+/* ---- someone is afraid --------------------------------------------------------------------------------- */
 
 {"errand", "", {
     "[fearing] [illness] [going] [scare] [courage] [returning]",
@@ -347,7 +351,7 @@ static const DemoRule demo_rules[] = {
     "After [number] [span] {hero.he} was back with a [look] [object], and {hero.his} {elder} ate [slowly].",
 }},
 
-/* ---- a present goes wrong -------------------------------------------------------------------------------- */
+/* ---- a present goes wrong ------------------------------------------------------------------------------ */
 
 {"present", "", {
     "[birthday] [planning] [mishap] [idea] [making] [giving]",

@@ -1,7 +1,7 @@
 /* test_demo.c - demo.c and the promises of demo_grammar.h.
  *
- * Everything here reads the rules' notation itself, character by character, and shares nothing with demo.c but
- * the tables: it is a second, slow opinion on what a document's derivations are and what they cost. */
+ * Everything here reads the rules' notation itself, character by character, and shares only the tables with
+ * demo.c: it is a second, slow opinion on what a document's derivations are and what they cost. */
 #include "test.h"
 #include "demo.h"
 #include "demo_grammar.h"
@@ -15,7 +15,7 @@
 
 enum { N_RULES = sizeof demo_rules / sizeof *demo_rules };
 
-/* ---- reading the notation -------------------------------------------------------------------------------- */
+/* ---- reading the notation ------------------------------------------------------------------------------ */
 
 typedef struct Ref {
     bool draw, capital;
@@ -75,7 +75,7 @@ static Rest skip_ends(Rest r) {
     return r;
 }
 
-/* ---- every derivation of a text -------------------------------------------------------------------------- */
+/* ---- every derivation of a text ------------------------------------------------------------------------ */
 
 typedef struct Search {
     int drawn[N_RULES];
@@ -119,7 +119,7 @@ TEST(demo_documents_have_one_derivation_of_that_probability) {
     str_free(&text);
 }
 
-/* ---- the promises, for all documents --------------------------------------------------------------------- */
+/* ---- the promises, for all documents ------------------------------------------------------------------- */
 
 /* Is there an expansion of a that begins an expansion of b, or the other way round? A recall may say anything
  * that its rule can, unless both sides make the same one; the same draw on both sides is taken to be the same
@@ -226,7 +226,7 @@ TEST(demo_recalls_follow_exactly_one_draw) {
     for (int r = 0; r < N_RULES; r++) EXPECT(end.may[r], "nothing draws %s", demo_rules[r].name);
 }
 
-/* ---- the floor ------------------------------------------------------------------------------------------- */
+/* ---- the floor ----------------------------------------------------------------------------------------- */
 
 TEST(demo_entropy_is_the_mean_of_documents) {
     enum { N = 20000 };
@@ -258,7 +258,7 @@ TEST(demo_document_depends_on_seed_and_index_only) {
     str_free(&b);
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------------------------------------- */
 
 /* The documents in a file equal demo_document's, to the last bit; returns how many there are. */
 static uint64_t expect_documents(const char *path, uint64_t seed, uint64_t *bytes) {
