@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- loss over shards ------------------------------------------------------------------------------------ */
+/* ---- loss over shards ---------------------------------------------------------------------------------- */
 
 /* Bytes of text that each of the model's ids stands for; -1 where the tokenizer has no such id. */
 static int32_t *byte_lengths(const Tokenizer *t, int64_t V) {
@@ -74,7 +74,7 @@ bool eval_loss(Gpt *m, const Tokenizer *t, const char *shards, int T, uint64_t m
     return true;
 }
 
-/* ---- tasks: reading -------------------------------------------------------------------------------------- */
+/* ---- tasks: reading ------------------------------------------------------------------------------------ */
 
 /* One sequence to score: tokens, of which the first `context` are given. */
 typedef struct Row {
@@ -219,7 +219,7 @@ static bool read_task(Task *k, const char *path, uint64_t max_items, Err *e) {
     return ok && (k->n_items || err_set(e, "%s: holds no items", path));
 }
 
-/* ---- tasks: scoring -------------------------------------------------------------------------------------- */
+/* ---- tasks: scoring ------------------------------------------------------------------------------------ */
 
 static int longest_first(const void *a, const void *b) {
     const Row *x = *(Row *const *)a, *y = *(Row *const *)b;

@@ -487,7 +487,7 @@ static bool open_tokenizer(const Args *a, const char *path, Model *m, Err *e) {
     return ok;
 }
 
-/* The model and its tokenizer; made to decode, or to score whole contexts, several at once if they are short. */
+/* The model and its tokenizer; made to decode, or to score whole contexts, short ones several at once. */
 static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
     const char *const *precisions =
         (const char *const[]){decode ? "auto" : "fp32", "bf16", decode ? "fp32" : "auto", NULL};
@@ -576,7 +576,7 @@ static bool encode_prompt(const Model *m, const Str *text, Ids *ids, Err *e) {
     return true;
 }
 
-/* Samples grow side by side and are printed one after the other: the one whose turn it is as it comes, the rest held. */
+/* Samples grow side by side and are printed one after the other: one as it comes, later ones held. */
 typedef struct Printer {
     int n, turn;
     Str *held;   /* [n] */
@@ -634,7 +634,7 @@ static void print_answer(void *ctx, int i, const char *text, size_t n, bool last
     fflush(stdout);
 }
 
-/* A line in, an answer out, until the input ends. A line that does not fit is said to be so, and passed over. */
+/* A line in, an answer out, until the input ends. A line that does not fit is passed over, with a note. */
 static bool sample_chat(const Args *a, const Model *m, const SampleParams *p, Err *e) {
     Dialogue d = {0};
     Text in;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- one token out of V logits --------------------------------------------------------------------------- */
+/* ---- one token out of V logits ------------------------------------------------------------------------- */
 
 void sample_defaults(SampleParams *p) {
     *p = (SampleParams){.temperature = 0.8,
@@ -78,8 +78,8 @@ static double sum(const float *x, int64_t n) {
     return total;
 }
 
-/* e^x for x <= 0, 0 below -87: 2^k e^r with |r| <= ln 2 / 2 and Taylor's series. (expf is a call, and calls are
- * not made vectors.) */
+/* e^x for x <= 0, 0 below -87: 2^k e^r with |r| <= ln 2 / 2 and Taylor's series. (expf is a call, and calls
+ * are not made vectors.) */
 static inline float exp_negative(float x) {
     float y = x > -87 ? x : -87, k = rintf(y * 1.44269504f);
     float r = y - k * 0.693359375f + k * 2.12194440e-4f; /* ln 2 in two parts */
@@ -107,9 +107,9 @@ static float from_sort_key(uint32_t k) {
     return x;
 }
 
-/* The value at which the largest ones together weigh *target, and in *target how much of that is left for those equal
- * to it. A value weighs itself if `by_value`, else 1. Radix selection: each of three passes adds up the weights that
- * share the leading bits of the threshold found so far, and finds its next 11 or 10 bits. */
+/* The value at which the largest ones together weigh *target, and in *target how much of that is left for
+ * those equal to it. A value weighs itself if `by_value`, else 1. Radix selection: each of three passes adds
+ * up the weights that share the leading bits of the threshold found so far, and finds the next 10 or 11. */
 static float find_threshold(const float *x, int64_t n, bool by_value, double *target) {
     enum { BINS = 2048 };
     static const int shift[] = {21, 10, 0};
@@ -151,8 +151,8 @@ static void keep_over(Candidates *c, float t, double left, bool by_value) {
     c->n = n;
 }
 
-/* First a bound that is cheap and leaves few: k of the maxima of many disjoint groups are over the k-th of them, so
- * the k-th largest value of all is not below it. */
+/* First a bound that is cheap and leaves few: k of the maxima of many disjoint groups are over the k-th of
+ * them, so the k-th largest value of all is not below it. */
 static void keep_top_k(Candidates *c, int k) {
     enum { GROUPS = 1024 };
     double left = k;
@@ -170,7 +170,7 @@ static void keep_top_k(Candidates *c, int k) {
     keep_over(c, t, left, false);
 }
 
-/* Here too: all values under (1 - top_p) of the mean weigh less than 1 - top_p, so what is sought is among the rest. */
+/* Here too: all values under (1 - top_p) of the mean weigh less than 1 - top_p, so the rest will do. */
 static void keep_top_p(Candidates *c, double top_p) {
     double total = sum(c->x, c->n), left = top_p * total;
     keep_over(c, (float)((1 - top_p) * total / (double)c->n * 0.999), INFINITY, false);
@@ -213,7 +213,7 @@ int32_t sample_token(float *logits, int64_t V, const SampleParams *p, uint64_t s
     return got;
 }
 
-/* ---- bytes to text --------------------------------------------------------------------------------------- */
+/* ---- bytes to text ------------------------------------------------------------------------------------- */
 
 /* Hand over n held bytes: runs of valid UTF-8 as they are, U+FFFD in place of what cannot be. */
 static void text_emit(SampleText *s, size_t n) {
@@ -235,7 +235,7 @@ static void text_emit(SampleText *s, size_t n) {
     if (s->held.n) memmove(s->held.p, p + n, s->held.n);
 }
 
-/* How many of the stop string's first bytes stand at p, given that all n bytes there, or the whole of it, fit. */
+/* How many of the stop string's first bytes stand at p, if all n bytes there, or the whole of it, fit. */
 static size_t matches(const char *p, size_t n, const char *stop) {
     size_t len = strlen(stop), m = n < len ? n : len;
     return memcmp(p, stop, m) == 0 ? m : 0;
@@ -265,7 +265,7 @@ void sample_text_end(SampleText *s) {
     str_free(&s->held);
 }
 
-/* ---- decoding -------------------------------------------------------------------------------------------- */
+/* ---- decoding ------------------------------------------------------------------------------------------ */
 
 void sample_memory_free(SampleMemory *k) {
     if (k->kv.slots) kv_free(&k->kv);
@@ -373,8 +373,8 @@ static bool draw(Run *r, size_t limit, SampleStats *stats, Err *e) {
     return true;
 }
 
-/* The cache to work with, and how many tokens of the prompt it holds already (never all: the last one's logits are
- * wanted). */
+/* The cache to work with, and how many tokens of the prompt it holds already (never all: the last one's
+ * logits are wanted). */
 static bool open_cache(Run *r, KvCache *own, const int32_t *prompt, size_t n_prompt, int n_samples,
                        size_t limit, size_t *held, Err *e) {
     SampleMemory *k = r->p->memory;
@@ -474,7 +474,7 @@ bool sample_run(Gpt *m, const Tokenizer *t, const int32_t *prompt, size_t n_prom
     return ok;
 }
 
-/* ---- dialogues ------------------------------------------------------------------------------------------- */
+/* ---- dialogues ----------------------------------------------------------------------------------------- */
 
 bool dialogue_add(Dialogue *d, const int32_t *ids, size_t n, size_t limit) {
     if (n > limit) return false;

@@ -70,7 +70,7 @@ def tensors():
 
 
 def vocabulary():
-    """A byte-level vocabulary of GPT-2's size whose merges are pairs of bytes, those with a space in front first."""
+    """A byte-level vocabulary of GPT-2's size whose merges are pairs of bytes, space and letter first."""
     printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
     rest = [b for b in range(256) if b not in printable]
     char = {**{b: chr(b) for b in printable}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
@@ -82,12 +82,13 @@ def vocabulary():
 
 def write_models(folder):
     import gguf, numpy as np
-    hf, tokens_merges = os.path.join(folder, "model"), vocabulary()
-    tokens, merges = tokens_merges
+    hf, (tokens, merges) = os.path.join(folder, "model"), vocabulary()
     os.makedirs(hf)
-    json.dump({"model_type": "gpt2", "vocab_size": V, "n_positions": T, "n_ctx": T, "n_embd": C, "n_layer": L, "n_head": NH,
-               "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}, open(os.path.join(hf, "config.json"), "w"))
-    json.dump({t: i for i, t in enumerate(tokens)}, open(os.path.join(hf, "vocab.json"), "w"))
+    with open(os.path.join(hf, "config.json"), "w") as f:
+        json.dump({"model_type": "gpt2", "vocab_size": V, "n_positions": T, "n_ctx": T, "n_embd": C, "n_layer": L,
+                   "n_head": NH, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}, f)
+    with open(os.path.join(hf, "vocab.json"), "w") as f:
+        json.dump({t: i for i, t in enumerate(tokens)}, f)
     with open(os.path.join(hf, "merges.txt"), "w") as f:
         f.write("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
 
@@ -132,17 +133,17 @@ def run(cmd):
 
 def ours(folder, precision, n_prompt, n_tokens, threads):
     """Tokens per second of the prompt and of decoding."""
-    log = run([os.path.join(ROOT, "gpt"), "sample", "--model", os.path.join(folder, "model"), "--prompt", prompt(n_prompt),
-               "--max-tokens", str(n_tokens + 1), "--temperature", "0", "--ignore-eot", "--stats", "--precision", precision,
-               "--threads", str(threads)]).stderr
+    log = run([os.path.join(ROOT, "gpt"), "sample", "--model", os.path.join(folder, "model"),
+               "--prompt", prompt(n_prompt), "--max-tokens", str(n_tokens + 1), "--temperature", "0", "--ignore-eot",
+               "--stats", "--precision", precision, "--threads", str(threads)]).stderr
     rate = {x.split()[1]: x.split() for x in log.splitlines() if x.endswith("tokens/s")}
     assert int(rate["prompt:"][2]) == n_prompt and int(rate["decode:"][2]) == n_tokens, log
     return float(rate["prompt:"][-2]), float(rate["decode:"][-2])
 
 
 def peer(folder, n_prompt, n_tokens, threads):
-    cmd = [sys.executable, os.path.abspath(__file__), "--peer", folder, "--prompt", str(n_prompt), "--tokens", str(n_tokens),
-           "--threads", str(threads)]
+    cmd = [sys.executable, os.path.abspath(__file__), "--peer", folder, "--prompt", str(n_prompt),
+           "--tokens", str(n_tokens), "--threads", str(threads)]
     return json.loads(run(cmd).stdout.splitlines()[-1])
 
 
@@ -153,7 +154,8 @@ def run_peer(folder, n_prompt, n_tokens, threads):
     quiet = ll.llama_log_callback(lambda level, text, data: None)
     ll.llama_log_set(quiet, ctypes.c_void_p(0))
     ll.llama_backend_init()
-    model = ll.llama_model_load_from_file(os.path.join(folder, "model.gguf").encode(), ll.llama_model_default_params())
+    path = os.path.join(folder, "model.gguf").encode()
+    model = ll.llama_model_load_from_file(path, ll.llama_model_default_params())
     p = ll.llama_context_default_params()
     p.n_ctx, p.n_batch, p.n_ubatch, p.n_threads, p.n_threads_batch = T, 512, 512, threads, threads
     ctx = ll.llama_init_from_model(model, p)
@@ -227,7 +229,8 @@ def main():
 
     width = {"bf16": 2, "llama": 2, "fp32": 4}
     name = {"bf16": "gpt bf16", "llama": "llama.cpp F16", "fp32": "gpt fp32"}
-    print(f"GPT-2 124M, {o.threads} threads, {o.rounds} rounds; DRAM read {median(lambda r: r['dram']) / 1e9:.1f} GB/s")
+    dram = median(lambda r: r["dram"])
+    print(f"GPT-2 124M, {o.threads} threads, {o.rounds} rounds; DRAM read {dram / 1e9:.1f} GB/s")
     print(f"| | decode, tokens/s | of DRAM | to llama.cpp | prefill of {o.prompt}, tokens/s | to llama.cpp |")
     print("|---|---|---|---|---|---|")
     for k in ["bf16", "fp32", "llama"]:

@@ -12,7 +12,7 @@ typedef struct Tiny {
     Gpt *m;
 } Tiny;
 
-/* Random weights, wide enough apart that a wrong token shows. Scores up to 40 rows at once, of contexts up to 16. */
+/* Random weights, wide enough apart that a wrong token shows. Scores up to 40 rows at once. */
 static Tiny tiny(void) {
     Err e = {0};
     Tiny y = {0};
@@ -55,7 +55,7 @@ static double losses_of(const Tiny *y, const int32_t *ids, int n, int from, bool
     return sum;
 }
 
-/* ---- loss ------------------------------------------------------------------------------------------------ */
+/* ---- loss ---------------------------------------------------------------------------------------------- */
 
 static bool encode(const void *ctx, const char *text, size_t n, int32_t **ids, size_t *n_ids, Err *e) {
     Ids out = {0};
@@ -159,7 +159,7 @@ TEST(eval_loss_refuses) {
     tiny_free(&y);
 }
 
-/* ---- tasks ----------------------------------------------------------------------------------------------- */
+/* ---- tasks --------------------------------------------------------------------------------------------- */
 
 static bool run_task(const Tiny *y, const char *lines, EvalTask *r, Err *e) {
     char *path = path_join(test_dir(), "task.jsonl");

@@ -1,4 +1,4 @@
-/* Samplers against small cases done by hand, text out of a stream of bytes, and decoding with a tiny model. */
+/* Samplers against small cases done by hand, text out of a stream of bytes, decoding with a tiny model. */
 #include "sample.h"
 #include "test.h"
 
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- samplers -------------------------------------------------------------------------------------------- */
+/* ---- samplers ------------------------------------------------------------------------------------------ */
 
 /* Which of n <= 32 tokens can be drawn at all, as a mask: 500 draws reach anything over one in 30. */
 static uint32_t support(const float *logits, int n, const SampleParams *p, const int32_t *seen,
@@ -142,7 +142,7 @@ static int by_logit_then_id(const void *a, const void *b) {
     return sorting[i] != sorting[j] ? (sorting[i] < sorting[j] ? 1 : -1) : i < j ? -1 : 1;
 }
 
-/* The same sets, and weights, as a sort would keep: a vocabulary of GPT-2's size, normal logits, many of them equal. */
+/* The same sets, and weights, as a sort would keep: 50,257 normal logits, many of them equal. */
 TEST(sample_cuts_match_a_sort) {
     enum { V = 50257 };
     float *logits = xmalloc(V * sizeof *logits), *left = xmalloc(V * sizeof *left);
@@ -196,7 +196,7 @@ TEST(sample_damaged_logits) {
     }
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------ */
+/* ---- text ---------------------------------------------------------------------------------------------- */
 
 typedef struct Heard {
     Str text[8];
@@ -298,7 +298,7 @@ TEST(sample_text_stop_strings) {
         }
 }
 
-/* ---- decoding with a tiny model -------------------------------------------------------------------------- */
+/* ---- decoding with a tiny model ------------------------------------------------------------------------ */
 
 typedef struct Tiny {
     Tokenizer *t;
@@ -306,7 +306,7 @@ typedef struct Tiny {
     Ids prompt;
 } Tiny;
 
-/* A model with random weights, large enough that its choices are not close calls, made for B * T rows at once. */
+/* A model with random weights, large enough that its choices are not close calls. */
 static Tiny tiny(int rows, Dtype compute) {
     Err e = {0};
     Tiny y = {0};
@@ -524,7 +524,7 @@ TEST(sample_refuses) {
     tiny_free(&y);
 }
 
-/* ---- dialogues ------------------------------------------------------------------------------------------- */
+/* ---- dialogues ----------------------------------------------------------------------------------------- */
 
 TEST(dialogue_drops_whole_turns) {
     Dialogue d = {0};
