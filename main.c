@@ -318,6 +318,8 @@ static bool cmd_tokenizer_train(const Args *a, Err *e) {
                             (int32_t)(vocab_size < INT32_MAX ? vocab_size : INT32_MAX),
                             (int)(threads < 1024 ? threads : 1024), e);
     bool ok = t && dir_make(out, e) && tokenizer_save_as(t, out, merges ? MERGES_PAIRS : MERGES_STRINGS, e);
+    if (ok && (uint64_t)tokenizer_size(t) < vocab_size)
+        note("the text has too few pairs for %llu entries", (unsigned long long)vocab_size);
     if (ok) note("%s: a tokenizer of %d entries", out, tokenizer_size(t));
     tokenizer_free(t);
     free(files);

@@ -259,6 +259,7 @@ static bool make_pairs(Tokenizer *t, const char *name, Err *e) {
     t->pair = xmalloc(sizeof *t->pair << t->pair_bits);
     memset(t->pair, -1, sizeof *t->pair << t->pair_bits);
     t->made = xmalloc((size_t)t->n_merges * sizeof *t->made);
+    for (int i = 0; i < 256 * 256; i++) t->byte_rank[i] = NO_RANK;
     for (int32_t rank = 0; rank < t->n_merges; rank++) {
         Merge m = t->merge[rank];
         uint64_t *slot;
@@ -267,9 +268,11 @@ static bool make_pairs(Tokenizer *t, const char *name, Err *e) {
             return err_set(e, "%s: merge %d is the same as merge %u; each pair may be listed once", name,
                            rank + 1, other + 1);
         t->made[rank] = m.id;
+        Bytes left = tokenizer_token(t, m.left), right = tokenizer_token(t, m.right);
+        if (left.n == 1 && right.n == 1)
+            t->byte_rank[(uint8_t)*left.p << 8 | (uint8_t)*right.p] = (uint32_t)rank;
         *slot = ((uint64_t)m.left << ID_BITS | (uint64_t)m.right) << RANK_BITS | (uint64_t)rank;
     }
-    for (int i = 0; i < 256 * 256; i++) t->byte_rank[i] = rank_of(t, t->byte_id[i >> 8], t->byte_id[i & 255]);
     return true;
 }
 
@@ -612,11 +615,11 @@ bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, SpecialMod
         int32_t id = mode == SPECIAL_TEXT ? -1 : next_special(t, text, at, n, &where);
         if (id >= 0 && mode == SPECIAL_REFUSE) {
             Bytes name = tokenizer_token(t, id);
-            ok = err_set(
-                e,
-                "the text holds the special token %.*s at byte %zu; allow it to be split off, or have "
-                "it taken as plain text",
-                (int)name.n, name.p, where);
+            ok = err_set(e,
+                         "the text holds the special token %.*s at byte %zu; --special split gives it its "
+                         "id, --special "
+                         "text takes it as plain text",
+                         (int)name.n, name.p, where);
             break;
         }
         encode_bytes(t, c, (const uint8_t *)text + at, where - at, out);

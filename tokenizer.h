@@ -38,7 +38,8 @@ bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, SpecialMod
 bool tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t n, Str *out, Err *e);
 
 /* Learn merges from files (.txt, .jsonl with `key`, either gzip'd). `vocab_size` counts the 256 bytes and the
- * end-of-text token. The result does not depend on the number of threads. */
+ * end-of-text token; it may come out smaller, when the text has no pairs left. Merges are those of Hugging Face's
+ * BpeTrainer, whatever the number of threads (<= 0: all). */
 Tokenizer *tokenizer_train(const char *const *files, int n_files, const char *key, int32_t vocab_size,
                            int threads, Err *e);
 #endif

@@ -12,37 +12,45 @@ enum { MAX_FILE = 1 << 28 }; /* no tokenizer known comes near 256 MiB */
 
 /* ---- the byte alphabet ------------------------------------------------------------------------------------ */
 
-/* Append the byte as its character. */
-static void alphabet_put(Str *s, uint8_t byte) {
+enum { PRINTABLE = 188, LAST_CHAR = 256 + 256 - PRINTABLE };
+
+typedef struct Alphabet {
+    int16_t byte_of[LAST_CHAR]; /* of a character, -1: not in the alphabet */
+    int16_t char_of[256];       /* of a byte */
+} Alphabet;
+
+static void alphabet_init(Alphabet *a) {
     uint8_t order[256];
     tokenizer_byte_order(order);
-    int c = byte;
-    for (int id = 188; id < 256; id++) /* 188 bytes are printable, and stand for themselves */
-        if (order[id] == byte) c = 256 + id - 188;
-    if (c < 128)
-        str_put(s, &(char){(char)c}, 1);
-    else
-        str_put(s, (char[]){(char)(0xc0 | c >> 6), (char)(0x80 | (c & 0x3f))}, 2);
+    memset(a, -1, sizeof *a);
+    for (int id = 0; id < 256; id++) {
+        int c = id < PRINTABLE ? order[id] : 256 + id - PRINTABLE;
+        a->byte_of[c] = order[id];
+        a->char_of[order[id]] = (int16_t)c;
+    }
 }
 
-/* The byte of each character below U+0144, -1 where there is none. */
-static void alphabet_table(int16_t byte_of[324]) {
-    uint8_t order[256];
-    tokenizer_byte_order(order);
-    memset(byte_of, -1, 324 * sizeof *byte_of);
-    for (int id = 0; id < 256; id++) byte_of[id < 188 ? order[id] : 256 + id - 188] = order[id];
+/* Append bytes as the alphabet spells them. */
+static void alphabet_spell(const Alphabet *a, Bytes b, Str *out) {
+    for (size_t i = 0; i < b.n; i++) {
+        int c = a->char_of[(uint8_t)b.p[i]];
+        if (c < 0x80)
+            str_put(out, (char[]){(char)c}, 1);
+        else
+            str_put(out, (char[]){(char)(0xc0 | c >> 6), (char)(0x80 | (c & 0x3f))}, 2);
+    }
 }
 
 /* Append to *out the bytes that text[0..n) spells; false if a character is not of the alphabet. */
-static bool alphabet_read(const int16_t byte_of[324], const char *text, size_t n, Str *out) {
+static bool alphabet_read(const Alphabet *a, const char *text, size_t n, Str *out) {
     for (size_t i = 0; i < n; i++) {
         unsigned c = (uint8_t)text[i];
         if (c >= 0x80) {
             if (c < 0xc2 || c > 0xdf || i + 1 >= n || (text[i + 1] & 0xc0) != 0x80) return false;
             c = (c & 0x1f) << 6 | (text[++i] & 0x3f);
         }
-        if (c >= 324 || byte_of[c] < 0) return false;
-        str_put(out, &(char){(char)byte_of[c]}, 1);
+        if (c >= LAST_CHAR || a->byte_of[c] < 0) return false;
+        str_put(out, (char[]){(char)a->byte_of[c]}, 1);
     }
     return true;
 }
@@ -51,10 +59,10 @@ static bool alphabet_read(const int16_t byte_of[324], const char *text, size_t n
 
 /* What the files say, before it is known to make sense. */
 typedef struct Draft {
-    const char *path;     /* that errors blame */
-    int16_t byte_of[324]; /* the alphabet */
-    const char **token;   /* [n] by id, as written; owned by the JSON trees */
-    bool *special;        /* [n] */
+    const char *path; /* that errors blame */
+    Alphabet alphabet;
+    const char **token; /* [n] by id, as written; owned by the JSON trees */
+    bool *special;      /* [n] */
     int32_t n;
     Tokenizer *t;
 } Draft;
@@ -129,7 +137,7 @@ static bool draft_add_tokens(Draft *d, Err *e) {
         const char *text = d->token[id];
         if (d->special[id])
             str_puts(&s, text);
-        else if (!alphabet_read(d->byte_of, text, strlen(text), &s))
+        else if (!alphabet_read(&d->alphabet, text, strlen(text), &s))
             ok = err_set(
                 e,
                 "%s: the token \"%.64s\" (id %d) is not in GPT-2's byte alphabet; only byte-level BPE "
@@ -151,9 +159,9 @@ static bool draft_merge(Draft *d, const char *left, size_t n_left, const char *r
                         Err *e) {
     Str s = {0};
     int32_t id[3] = {-1, -1, -1};
-    bool ok = alphabet_read(d->byte_of, left, n_left, &s);
+    bool ok = alphabet_read(&d->alphabet, left, n_left, &s);
     size_t middle = s.n;
-    ok = ok && alphabet_read(d->byte_of, right, n_right, &s) && middle && s.n > middle;
+    ok = ok && alphabet_read(&d->alphabet, right, n_right, &s) && middle && s.n > middle;
     if (ok) {
         id[0] = tokenizer_find(d->t, s.p, middle);
         id[1] = tokenizer_find(d->t, s.p + middle, s.n - middle);
@@ -300,7 +308,7 @@ static bool open_dir(Draft *d, const char *dir, Err *e) {
 
 Tokenizer *tokenizer_open(const char *path, Err *e) {
     Draft d = {.t = tokenizer_new()};
-    alphabet_table(d.byte_of);
+    alphabet_init(&d.alphabet);
     bool ok = path_is_dir(path) ? open_dir(&d, path, e) : open_json(&d, path, e);
     free(d.token);
     free(d.special);
@@ -311,102 +319,102 @@ Tokenizer *tokenizer_open(const char *path, Err *e) {
 
 /* ---- writing ----------------------------------------------------------------------------------------------- */
 
-static void put_text(OutFile *f, const char *text) {
-    file_put(f, text, strlen(text));
-}
+/* Every token as the files spell it: id i is text.p[start[i]..start[i + 1]). */
+typedef struct Spelling {
+    Str text;
+    size_t *start;
+} Spelling;
 
-/* A JSON string of bytes that are UTF-8. */
-static void put_string(OutFile *f, const char *p, size_t n) {
-    put_text(f, "\"");
-    for (size_t i = 0; i < n; i++) {
-        if (p[i] == '"' || p[i] == '\\')
-            file_put(f, (char[]){'\\', p[i]}, 2);
-        else if ((uint8_t)p[i] < ' ')
-            file_printf(f, "\\u%04x", p[i]);
-        else
-            file_put(f, p + i, 1);
-    }
-    put_text(f, "\"");
-}
-
-/* How the files spell a token. */
-static void spell(const Tokenizer *t, int32_t id, Str *s) {
-    Bytes b = tokenizer_token(t, id);
-    bool special = false;
-    for (int32_t i = 0; i < t->n_special; i++) special |= t->special[i] == id;
-    s->n = 0;
-    if (special) str_put(s, b.p, b.n);
-    for (size_t i = 0; i < b.n && !special; i++) alphabet_put(s, (uint8_t)b.p[i]);
-}
-
-static void put_vocab(OutFile *f, const Tokenizer *t) {
-    Str s = {0};
+static Spelling spell(const Tokenizer *t) {
+    Spelling s = {.start = xmalloc(((size_t)t->n + 1) * sizeof *s.start)};
+    Alphabet alphabet;
+    alphabet_init(&alphabet);
+    bool *special = xcalloc((size_t)t->n, sizeof *special);
+    for (int32_t i = 0; i < t->n_special; i++) special[t->special[i]] = true;
     for (int32_t id = 0; id < t->n; id++) {
-        spell(t, id, &s);
-        put_text(f, id ? ", " : "{");
-        put_string(f, s.p, s.n);
-        file_printf(f, ": %d", id);
+        Bytes b = tokenizer_token(t, id);
+        s.start[id] = s.text.n;
+        if (special[id])
+            str_put(&s.text, b.p, b.n);
+        else
+            alphabet_spell(&alphabet, b, &s.text);
     }
-    put_text(f, "}");
-    str_free(&s);
+    s.start[t->n] = s.text.n;
+    free(special);
+    return s;
 }
 
-static void put_merges_txt(OutFile *f, const Tokenizer *t) {
-    Str s = {0};
-    put_text(f, "#version: 0.2\n");
+static void put_token(Str *out, const Spelling *s, int32_t id) {
+    str_put(out, s->text.p + s->start[id], s->start[id + 1] - s->start[id]);
+}
+
+/* What stands between the quotes of a JSON string. */
+static void put_escaped(Str *out, const Spelling *s, int32_t id) {
+    for (const char *p = s->text.p + s->start[id], *end = s->text.p + s->start[id + 1]; p < end; p++) {
+        if (*p == '"' || *p == '\\')
+            str_put(out, (char[]){'\\', *p}, 2);
+        else if ((uint8_t)*p < ' ')
+            str_printf(out, "\\u%04x", *p);
+        else
+            str_put(out, p, 1);
+    }
+}
+
+static void put_vocab(Str *out, const Tokenizer *t, const Spelling *s) {
+    for (int32_t id = 0; id < t->n; id++) {
+        str_puts(out, id ? ", \"" : "{\"");
+        put_escaped(out, s, id);
+        str_printf(out, "\": %d", id);
+    }
+    str_puts(out, "}");
+}
+
+static void put_merges_txt(Str *out, const Tokenizer *t, const Spelling *s) {
+    str_puts(out, "#version: 0.2\n");
     for (int32_t i = 0; i < t->n_merges; i++) {
-        spell(t, t->merge[i].left, &s);
-        file_put(f, s.p, s.n);
-        put_text(f, " ");
-        spell(t, t->merge[i].right, &s);
-        file_put(f, s.p, s.n);
-        put_text(f, "\n");
+        put_token(out, s, t->merge[i].left);
+        str_puts(out, " ");
+        put_token(out, s, t->merge[i].right);
+        str_puts(out, "\n");
     }
-    str_free(&s);
 }
 
-static void put_merges_json(OutFile *f, const Tokenizer *t, MergeSpelling spelling) {
-    Str s = {0}, line = {0};
+static void put_merges_json(Str *out, const Tokenizer *t, const Spelling *s, MergeSpelling spelling) {
+    static const char *const around[][3] = {{"\"", " ", "\""}, {"[\"", "\", \"", "\"]"}};
     for (int32_t i = 0; i < t->n_merges; i++) {
-        put_text(f, i ? ",\n" : "\n");
-        spell(t, t->merge[i].left, &line);
-        if (spelling == MERGES_PAIRS) {
-            put_text(f, "[");
-            put_string(f, line.p, line.n);
-            put_text(f, ", ");
-            line.n = 0;
-        } else {
-            str_puts(&line, " ");
-        }
-        spell(t, t->merge[i].right, &s);
-        str_put(&line, s.p, s.n);
-        put_string(f, line.p, line.n);
-        if (spelling == MERGES_PAIRS) put_text(f, "]");
+        str_puts(out, i ? ",\n" : "\n");
+        str_puts(out, around[spelling][0]);
+        put_escaped(out, s, t->merge[i].left);
+        str_puts(out, around[spelling][1]);
+        put_escaped(out, s, t->merge[i].right);
+        str_puts(out, around[spelling][2]);
     }
-    str_free(&s);
-    str_free(&line);
 }
 
-static void put_added(OutFile *f, const Tokenizer *t) {
-    bool first = true;
-    for (int32_t id = 0; id < t->n; id++)
-        for (int32_t i = 0; i < t->n_special; i++) {
-            if (t->special[i] != id) continue;
-            Bytes b = tokenizer_token(t, id);
-            file_printf(f, "%s{\"id\": %d, \"content\": ", first ? "" : ", ", id);
-            put_string(f, b.p, b.n);
-            put_text(f,
-                     ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
-                     "\"special\": true}");
-            first = false;
-        }
+static int by_id(const void *a, const void *b) {
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
 }
 
-static void put_json(OutFile *f, const Tokenizer *t, MergeSpelling spelling) {
-    put_text(f, "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null,\n\"added_tokens\": [");
-    put_added(f, t);
-    put_text(
-        f,
+static void put_added(Str *out, const Tokenizer *t, const Spelling *s) {
+    int32_t *id = xmalloc((size_t)t->n_special * sizeof *id);
+    if (t->n_special) memcpy(id, t->special, (size_t)t->n_special * sizeof *id);
+    qsort(id, (size_t)t->n_special, sizeof *id, by_id);
+    for (int32_t i = 0; i < t->n_special; i++) {
+        str_printf(out, "%s{\"id\": %d, \"content\": \"", i ? ",\n" : "", id[i]);
+        put_escaped(out, s, id[i]);
+        str_puts(out,
+                 "\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+                 "\"special\": true}");
+    }
+    free(id);
+}
+
+static void put_json(Str *out, const Tokenizer *t, const Spelling *s, MergeSpelling spelling) {
+    str_puts(out, "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null,\n\"added_tokens\": [");
+    put_added(out, t, s);
+    str_puts(
+        out,
         "],\n\"normalizer\": null,\n"
         "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
         "\"use_regex\": true},\n"
@@ -417,43 +425,43 @@ static void put_json(OutFile *f, const Tokenizer *t, MergeSpelling spelling) {
         "\"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, "
         "\"continuing_subword_prefix\": null, \"end_of_word_suffix\": null, \"fuse_unk\": false, "
         "\"byte_fallback\": false, \"ignore_merges\": false,\n\"vocab\": ");
-    put_vocab(f, t);
-    put_text(f, ",\n\"merges\": [");
-    put_merges_json(f, t, spelling);
-    put_text(f, "\n]}}\n");
+    put_vocab(out, t, s);
+    str_puts(out, ",\n\"merges\": [");
+    put_merges_json(out, t, s, spelling);
+    str_puts(out, "\n]}}\n");
 }
 
-/* The two small files that tell transformers' AutoTokenizer which class to make and what ends a text. */
-static void put_config(OutFile *f, const Tokenizer *t, bool with_class) {
-    put_text(f, "{");
-    if (with_class) put_text(f, "\"tokenizer_class\": \"GPT2Tokenizer\", \"add_prefix_space\": false");
+/* "bos_token": "<|endoftext|>", and so on: what transformers reads beside the vocabulary. */
+static void put_special_names(Str *out, const Tokenizer *t, const Spelling *s, const char *first) {
+    static const char *const keys[] = {"bos_token", "eos_token", "unk_token"};
+    str_printf(out, "{%s", first);
     for (int i = 0; i < 3 && t->eot >= 0; i++) {
-        file_printf(f, "%s\"%s\": ", with_class || i ? ", " : "",
-                    (const char *[]){"bos_token", "eos_token", "unk_token"}[i]);
-        Bytes b = tokenizer_token(t, t->eot);
-        put_string(f, b.p, b.n);
+        str_printf(out, "%s\"%s\": \"", i || *first ? ", " : "", keys[i]);
+        put_escaped(out, s, t->eot);
+        str_puts(out, "\"");
     }
-    put_text(f, "}\n");
+    str_puts(out, "}\n");
 }
 
 bool tokenizer_save_as(const Tokenizer *t, const char *dir, MergeSpelling spelling, Err *e) {
     static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
                                         "special_tokens_map.json"};
+    Spelling s = spell(t);
+    Str out[5] = {0};
+    put_vocab(&out[0], t, &s);
+    put_merges_txt(&out[1], t, &s);
+    put_json(&out[2], t, &s, spelling);
+    put_special_names(&out[3], t, &s, "\"tokenizer_class\": \"GPT2Tokenizer\", \"add_prefix_space\": false");
+    put_special_names(&out[4], t, &s, "");
     bool ok = true;
-    for (int i = 0; i < 5 && ok; i++) {
-        OutFile f;
+    for (int i = 0; i < 5; i++) {
         char *path = path_join(dir, names[i]);
-        ok = file_create(&f, path, e);
-        if (ok) {
-            if (i == 0) put_vocab(&f, t);
-            if (i == 1) put_merges_txt(&f, t);
-            if (i == 2) put_json(&f, t, spelling);
-            if (i == 3) put_config(&f, t, true);
-            if (i == 4) put_config(&f, t, false);
-            ok = file_commit(&f, e);
-        }
+        ok = ok && file_write(path, out[i].p, out[i].n, e);
         free(path);
+        str_free(&out[i]);
     }
+    str_free(&s.text);
+    free(s.start);
     return ok;
 }
 

@@ -398,8 +398,6 @@ static bool learn(Tokenizer *t, const Words *words, int32_t vocab_size, Err *e) 
         grow_pairs(&r);
         first_pairs(&r);
         while (t->n < vocab_size - 1 && next_merge(&r, t)) continue;
-        if (t->n < vocab_size - 1)
-            note("the text has only enough pairs for a vocabulary of %d, not %d", t->n + 1, vocab_size);
         t->eot = tokenizer_add(t, "<|endoftext|>", 13);
         tokenizer_add_special(t, t->eot);
         ok = tokenizer_finish(t, "the tokenizer just trained", e);

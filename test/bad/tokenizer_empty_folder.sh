@@ -1,0 +1,2 @@
+mkdir t
+$GPT tokenizer encode --tokenizer t

@@ -1,0 +1,1 @@
+$GPT tokenizer encode --tokenizer nowhere

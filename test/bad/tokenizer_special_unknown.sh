@@ -1,0 +1,1 @@
+$GPT tokenizer encode --tokenizer "$ROOT/test/golden/tokenizer" --special maybe

@@ -1,0 +1,2 @@
+: >a.txt
+$GPT tokenizer train --input a.txt --vocab-size 300 --out t

@@ -1,0 +1,2 @@
+echo text >a.txt
+$GPT tokenizer train --input a.txt --out t
