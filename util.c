@@ -104,8 +104,7 @@ char *xstrdup(const char *s) {
     return strcpy(xmalloc(strlen(s) + 1), s);
 }
 
-uint64_t memory_available(void)
-{
+uint64_t memory_available(void) {
     char line[256];
     unsigned long long kib = 0;
     FILE *f = fopen("/proc/meminfo", "r");

@@ -7,9 +7,11 @@
 typedef void (*TestFn)(void);
 
 /* TEST(name) { ... } registers itself before main: `test/run --list` shows all, `test/run name...` runs some. */
-#define TEST(name)                                                                                            \
-    static void test_##name(void);                                                                            \
-    __attribute__((constructor)) static void add_##name(void) { test_add(#name, test_##name); }               \
+#define TEST(name)                                              \
+    static void test_##name(void);                              \
+    __attribute__((constructor)) static void add_##name(void) { \
+        test_add(#name, test_##name);                           \
+    }                                                           \
     static void test_##name(void)
 void test_add(const char *name, TestFn fn);
 
@@ -25,10 +27,10 @@ void test_expect_err(const char *file, int line, Err *e, const char *part);
 #define EXPECT_OK(e) ((e)->code == 0 ? (void)0 : test_fail(__FILE__, __LINE__, "no error", "%s", (e)->msg))
 
 /* Leave the test as skipped, with the reason. */
-#define SKIP(why)                                                                                             \
-    do {                                                                                                      \
-        test_skip(why);                                                                                       \
-        return;                                                                                               \
+#define SKIP(why)       \
+    do {                \
+        test_skip(why); \
+        return;         \
     } while (0)
 void test_skip(const char *why);
 

@@ -27,8 +27,7 @@ TEST(util_philox_known_answers) {
 }
 
 /* Against Box and Muller in double precision from the same words; pieces are pieces of one list. */
-TEST(util_rand_normals)
-{
+TEST(util_rand_normals) {
     enum { N = 1000, FIRST = 123456 };
     static float x[N], piece[N];
     rand_normals(x, N, 0.5f, 77, RAND_TEST, 3, FIRST);
@@ -36,7 +35,8 @@ TEST(util_rand_normals)
         uint32_t w[4];
         philox4x32(77, (uint64_t)RAND_TEST << 40 | 3, (FIRST + (uint64_t)i) / 4, w);
         for (int k = 0; k < 4; k += 2) {
-            double r = 0.5 * sqrt(-2 * log((w[k] + 0.5) * 0x1p-32)), angle = 2 * M_PI * 0x1p-32 * (int32_t)w[k + 1];
+            double r = 0.5 * sqrt(-2 * log((w[k] + 0.5) * 0x1p-32)),
+                   angle = 2 * M_PI * 0x1p-32 * (int32_t)w[k + 1];
             EXPECT(fabs(x[i + k] - r * cos(angle)) < 2e-6, "%g, not %g", x[i + k], r * cos(angle));
             EXPECT(fabs(x[i + k + 1] - r * sin(angle)) < 2e-6, "%g, not %g", x[i + k + 1], r * sin(angle));
         }
