@@ -76,7 +76,7 @@ run_test() {
     elif fits "$out" "$expect"; then
         verdict ok "$name"
     else
-        diff -u --label expected --label got "$expect" "$out"
+        merge "$out" "$expect" | diff -u --label expected --label got "$expect" -
         verdict FAILED "$name"
     fi
 }
