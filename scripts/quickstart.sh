@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a bare machine to a GPT that tells stories, in about three minutes on two cores: installs what is missing,
+# From a bare machine to a GPT that tells stories, in about four minutes on two cores: installs what is missing,
 # builds, writes a corpus, trains a tokenizer and a small GPT on it, and lets it write.
 set -e
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ run ./gpt tokenizer train --input data/quickstart/stories.jsonl.gz --vocab-size 
 
 say 'The stories as tokens, each hundredth of them kept for validation'
 run ./gpt data shard --input data/quickstart/stories.jsonl.gz --tokenizer data/quickstart/tokenizer \
-    --val-fraction 0.01 --out data/quickstart
+    --val-fraction 0.01 --out data/quickstart --overwrite
 
 say 'Train (Ctrl-C saves and stops; the same command with --resume goes on)'
 run ./gpt train --config configs/quickstart.json --overwrite
