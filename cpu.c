@@ -78,6 +78,8 @@ static const char *cpu_vectors(void) {
     return "AVX-512";
 #elif defined __AVX2__
     return "AVX2";
+#elif defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+    return "NEON bf16";
 #elif defined __ARM_NEON
     return "NEON";
 #else
@@ -93,7 +95,7 @@ static void cpu_describe(char *buf, size_t n) {
 }
 
 static bool cpu_has(Dtype compute) {
-#ifdef __AVX512BF16__
+#if defined __AVX512BF16__ || defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
     return compute == DT_F32 || compute == DT_BF16;
 #else
     return compute == DT_F32;
@@ -102,6 +104,13 @@ static bool cpu_has(Dtype compute) {
 
 /* ---- memory ---------------------------------------------------------------------------------------------- */
 
+static void cpu_zero(void *p, size_t bytes) {
+    const size_t piece = (size_t)1 << 20;
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < bytes; at += piece)
+        memset((char *)p + at, 0, bytes - at < piece ? bytes - at : piece);
+}
+
 enum { HEADER = 64 }; /* an allocation's arena stands before it */
 
 static void *cpu_alloc(size_t bytes, const char *what, Err *e) {
@@ -109,6 +118,7 @@ static void *cpu_alloc(size_t bytes, const char *what, Err *e) {
     size_t all;
     if (!size_add(bytes, HEADER, &all)) return err_set(e, "%s: size overflows", what), NULL;
     if (!arena_init(&a, all, what, e)) return NULL;
+    cpu_zero(a.base, a.size); /* all threads touch it: the system hands out pages one by one */
     memcpy(a.base, &a, sizeof a);
     return a.base + HEADER;
 }
@@ -122,13 +132,6 @@ static void cpu_release(void *p) {
 
 static void cpu_copy_in(void *dst, const void *host, size_t bytes) {
     memcpy(dst, host, bytes);
-}
-
-static void cpu_zero(void *p, size_t bytes) {
-    const size_t piece = (size_t)1 << 20;
-#pragma omp parallel for schedule(static)
-    for (size_t at = 0; at < bytes; at += piece)
-        memset((char *)p + at, 0, bytes - at < piece ? bytes - at : piece);
 }
 
 /* ---- shared by the kernels ------------------------------------------------------------------------------- */
