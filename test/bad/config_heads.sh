@@ -1,1 +1,1 @@
-$GPT train --config $ROOT/configs/gpt2-124m.json --set model.n_head=7
+$GPT train --config "$ROOT/configs/gpt2-124m.json" --set model.n_head=7

@@ -1,1 +1,1 @@
-$GPT train --config $ROOT/configs/gpt2-124m.json --set data.train=[] tokenizer=
+$GPT train --config "$ROOT/configs/gpt2-124m.json" --set "data.train=[]" tokenizer=

@@ -1,1 +1,1 @@
-$GPT train --config $ROOT/configs/gpt2-124m.json --set train.seq_len=2048
+$GPT train --config "$ROOT/configs/gpt2-124m.json" --set train.seq_len=2048

@@ -1,1 +1,1 @@
-$GPT train --config $ROOT/configs/gpt2-124m.json
+$GPT train --config "$ROOT/configs/gpt2-124m.json"

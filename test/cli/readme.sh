@@ -24,9 +24,10 @@ PATH=$PWD/bin:$PATH
 "$GPT" data demo --out stories.jsonl --bytes 200000 2>/dev/null
 sed 's/.*"text": "\(.*\)", "nats.*/\1\n/; s/\\"/"/g' stories.jsonl >data/tinyshakespeare.txt
 "$GPT" tokenizer train --input stories.jsonl --vocab-size 512 --out data/gpt2-vocab 2>/dev/null
-"$GPT" data shard --input stories.jsonl --tokenizer data/gpt2-vocab --out data/fineweb10B --prefix fineweb_train >log 2>&1 &&
-    "$GPT" data shard --input stories.jsonl --tokenizer data/gpt2-vocab --out data/fineweb10B --prefix fineweb_val >log 2>&1 ||
-    cat log
+for part in train val; do
+    "$GPT" data shard --input stories.jsonl --tokenizer data/gpt2-vocab --out data/fineweb10B --prefix fineweb_$part >log 2>&1 ||
+        cat log
+done
 mkdir data/hellaswag
 printf '{"ctx": "Once upon", "endings": [" a time", " a cat", " two", " it"], "label": 0}\n' >data/hellaswag/hellaswag_val.jsonl
 

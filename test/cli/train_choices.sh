@@ -2,9 +2,12 @@
 # bf16. What must: dropout, the seed.
 . "$ROOT/test/cli/tiny_run.inc"
 run() {
-    $GPT train --config config.json --set train.eval_interval=0 train.checkpoint_interval=0 name="$@" 2>/dev/null || echo "failed: $*"
-    losses "runs/$1"
+    name=$1 && shift
+    $GPT train --config config.json --set name="$name" train.eval_interval=0 train.checkpoint_interval=0 "$@" 2>/dev/null ||
+        echo "failed: $name"
+    losses "runs/$name"
 }
+# shellcheck disable=SC2094  # the first is a name, the second a file
 run plain >plain
 run threads train.threads=3 | cmp - plain && echo "threads: the same"
 run block train.recompute=block | cmp - plain && echo "recompute: the same"
