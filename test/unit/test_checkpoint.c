@@ -432,7 +432,7 @@ TEST(checkpoint_needs_its_optimizer) {
     const char *run = scratch();
     ModelConfig c = tiny("gpt2", true);
     Rig r = rig(&c);
-    char *dir;
+    char *dir = NULL;
     int64_t step;
     EXPECT(save(&r, run, 1, 0, &e) && checkpoint_newest(run, &dir, &step, &e));
     EXPECT(!checkpoint_load(dir, r.m, r.moments, 1, &r.state, &e)); /* saved with two, loaded with one */
