@@ -190,11 +190,10 @@ typedef struct Layer {
     Attention attention;
     Linear *qkv, *out, *fc, *down;
     float *qkv_b, *out_b, *fc_b, *down_b, *dqkv_b, *dout_b, *dfc_b, *ddown_b;
-    Tensor qkv_y;  /* [n, 3, NH, HS] */
-    Tensor att;    /* [n, NH, HS] */
-    float *lse;    /* [B, NH, T] */
-    Tensor fc_pre; /* [n, inner] before GELU */
-    Tensor fc_y;   /* [n, inner] after it */
+    Tensor qkv_y; /* [n, 3, NH, HS] */
+    Tensor att;   /* [n, NH, HS] */
+    float *lse;   /* [B, NH, T] */
+    Tensor fc_y;  /* [n, inner] before GELU */
 } Layer;
 
 struct Gpt {
@@ -218,9 +217,10 @@ struct Gpt {
 
     int32_t *tokens, *targets, *pos, *slot, *best; /* [rows] */
     float *loss;                                   /* [rows] */
-    /* Scratch that all layers share: gradients (dx of the stream, fp32; dh of an operand), delta and its gradient, and the
-     * widest gradient of a layer, in whose place the chunk of logits stands between forward and backward. */
-    Tensor dx, dh, delta, wide, logits, dlogits;
+    /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU, the gradients of the
+     * stream (fp32), of an operand h, and of the widest tensor in a layer. */
+    Tensor delta, gelu, dx, dh, wide;
+    Tensor logits, dlogits;
     int64_t chunk; /* rows of logits */
 };
 
@@ -301,13 +301,13 @@ static void attention_forward(Gpt *m, const Pass *p, int l) {
 
 static void mlp_up(Gpt *m, const Pass *p, int l) {
     Layer *y = &m->layer[l];
-    m->ops->linear_forward(y->fc_y, p->train ? y->fc_pre : NO_TENSOR, m->site[2 * l + 1].h, y->fc, y->fc_b,
+    m->ops->linear_forward(m->gelu, p->train ? y->fc_y : NO_TENSOR, m->site[2 * l + 1].h, y->fc, y->fc_b,
                            ACT_GELU, p->n);
 }
 
 static void mlp_down(Gpt *m, const Pass *p, int l) {
     Layer *y = &m->layer[l];
-    m->ops->linear_forward(m->delta, NO_TENSOR, y->fc_y, y->down, y->down_b, ACT_NONE, p->n);
+    m->ops->linear_forward(m->delta, NO_TENSOR, m->gelu, y->down, y->down_b, ACT_NONE, p->n);
 }
 
 static void forward(Gpt *m, const Pass *p) {
@@ -369,7 +369,7 @@ static void site_backward(Gpt *m, const Pass *p, int k) {
 static void mlp_backward(Gpt *m, const Pass *p, int l) {
     Layer *y = &m->layer[l];
     bool acc = p->accumulate;
-    m->ops->linear_backward(m->wide, m->delta, y->fc_y, y->fc_pre, ACT_GELU, y->down, y->ddown_b, acc, p->n);
+    m->ops->linear_backward(m->wide, m->delta, m->gelu, y->fc_y, ACT_GELU, y->down, y->ddown_b, acc, p->n);
     m->ops->linear_backward(m->dh, m->wide, m->site[2 * l + 1].h, NO_TENSOR, ACT_NONE, y->fc, y->dfc_b, acc,
                             p->n);
 }
@@ -559,7 +559,8 @@ static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
     for (int64_t k = 0; k <= 2 * m->c.n_layer; k++) {
         Site *s = &m->site[k];
         const bool first = k == 0, layer_input = m->o.train && k % 2 == 0;
-        s->x = plan_kept(keep, every_x || (layer_input && !m->post_norm), x[k % 2], n);
+        if (!first || !m->post_norm)
+            s->x = plan_kept(keep, every_x || (layer_input && !m->post_norm), x[k % 2], n);
         s->h = plan_kept(keep, layer_input && m->post_norm && (blocks || first), h[k % 2], n);
         s->mean = plan_take(keep, m->rows, sizeof(float));
         s->rstd = plan_take(keep, m->rows, sizeof(float));
@@ -567,30 +568,28 @@ static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
 }
 
 static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
-    const int64_t C = m->rows * m->c.n_embd, F = m->rows * model_inner(&m->c);
+    const int64_t C = m->rows * m->c.n_embd, F = m->rows * model_inner(&m->c), NH = m->rows * m->c.n_head;
     const Dtype d = m->o.compute;
-    bool own = m->o.train && m->o.recompute == RECOMPUTE_NONE;
-    Layer shared = {.qkv_y = {.dtype = d}, .att = {.dtype = d}, .fc_pre = {.dtype = d}};
-    shared.fc_y = plan_tensor(work, F, d); /* made again from fc_pre by mlp_down's backward */
+    const bool own = m->o.train && m->o.recompute == RECOMPUTE_NONE;
+    Layer shared = {.qkv_y = {.dtype = d}, .att = {.dtype = d}, .fc_y = {.dtype = d}};
     if (!own) {
         shared.qkv_y = plan_tensor(work, 3 * C, d);
         shared.att = plan_tensor(work, C, d);
-        if (m->o.train) shared.fc_pre = plan_tensor(work, F, d);
-        shared.lse = plan_take(work, m->rows * m->c.n_head, sizeof(float));
+        shared.lse = plan_take(work, NH, sizeof(float));
+        if (m->o.train) shared.fc_y = plan_tensor(work, F, d);
     }
     for (int64_t l = 0; l < m->c.n_layer; l++) {
         Layer *y = &m->layer[l];
         y->qkv_y = plan_kept(keep, own, shared.qkv_y, 3 * C);
         y->att = plan_kept(keep, own, shared.att, C);
-        y->fc_pre = plan_kept(keep, own, shared.fc_pre, F);
-        y->fc_y = shared.fc_y;
-        y->lse = own ? plan_take(keep, m->rows * m->c.n_head, sizeof(float)) : shared.lse;
+        y->lse = own ? plan_take(keep, NH, sizeof(float)) : shared.lse;
+        y->fc_y = plan_kept(keep, own, shared.fc_y, F);
     }
 }
 
 /* Enough rows of logits for an efficient product, few enough to be small beside the activations. A constant, so that
  * results depend on nothing but the model and the batch. */
-enum { LOGITS_BYTES = 128 << 20, CHUNK_MULTIPLE = 64 };
+enum { LOGITS_BYTES = 64 << 20, CHUNK_MULTIPLE = 64 };
 
 static int64_t logits_rows(const Gpt *m) {
     int64_t fit = LOGITS_BYTES / (m->Vp * (int64_t)sizeof(float)) / CHUNK_MULTIPLE * CHUNK_MULTIPLE;
@@ -602,18 +601,21 @@ static int64_t logits_rows(const Gpt *m) {
 static void plan_scratch(Gpt *m, Plan *work) {
     const int64_t C = m->c.n_embd, F = model_inner(&m->c), n = m->rows;
     const Dtype d = m->o.compute;
+    const bool train = m->o.train;
     int32_t **ids[] = {&m->tokens, &m->targets, &m->pos, &m->slot, &m->best};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) *ids[i] = plan_take(work, n, sizeof **ids[i]);
     m->loss = plan_take(work, n, sizeof(float));
-    m->delta = plan_tensor(work, n * C, d);
-    if (m->o.train) m->dx = plan_tensor(work, n * C, DT_F32), m->dh = plan_tensor(work, n * C, d);
-    /* Logits and `wide` are never alive at once. */
-    size_t mark = work->used;
+    if (train) m->dh = plan_tensor(work, n * C, d);
+    /* Logits stand in the place of what only layers use. */
+    const size_t mark = work->used;
     m->logits = plan_tensor(work, m->chunk * m->Vp, DT_F32);
-    if (m->o.train) m->dlogits = d == DT_F32 ? m->logits : plan_tensor(work, m->chunk * m->Vp, d);
-    size_t end = work->used;
+    if (train) m->dlogits = d == DT_F32 ? m->logits : plan_tensor(work, m->chunk * m->Vp, d);
+    const size_t end = work->used;
     work->used = mark;
-    if (m->o.train) m->wide = plan_tensor(work, n * (F > 3 * C ? F : 3 * C), d);
+    m->delta = plan_tensor(work, n * C, d);
+    m->gelu = plan_tensor(work, n * F, d);
+    if (train) m->dx = plan_tensor(work, n * C, DT_F32);
+    if (train) m->wide = plan_tensor(work, n * (F > 3 * C ? F : 3 * C), d);
     if (work->used < end) work->used = end;
 }
 

@@ -37,7 +37,7 @@ typedef struct GptOptions {
     bool train;    /* gradients and activations for backward */
     int B, T;      /* largest micro batch; for serving: B * T rows at most in one gpt_decode call */
     Recompute recompute;
-    int logits_rows; /* logits exist for so many rows at a time; 0: for as many as fit 128 MiB */
+    int logits_rows; /* logits exist for so many rows at a time; 0: for as many as fit 64 MiB */
 } GptOptions;
 
 /* What a model needs, by kind, in bytes: the very numbers gpt_create allocates. */
