@@ -19,8 +19,8 @@ PYTHON ?= python3
 
 ROOMS := $(filter-out main,$(patsubst %.c,%,$(wildcard *.c)))
 
-# A loop that clang does not vectorise is no error.
-WARN   := -Wall -Wextra -Wshadow -Werror -Wno-format-zero-length -Wno-pass-failed
+# A loop that clang does not vectorise is no error, nor is how gcc once passed wide vectors.
+WARN   := -Wall -Wextra -Wshadow -Werror -Wno-format-zero-length -Wno-pass-failed -Wno-psabi
 CFLAGS ?= -O3 -g
 # On Arm "native" is the name of a CPU, on x86 of an architecture.
 ARCH   := $(if $(MARCH),$(if $(findstring aarch64-native,$(shell $(CC) -dumpmachine)-$(MARCH)),-mcpu,-march)=$(MARCH))
