@@ -16,10 +16,10 @@ run make -j"$(nproc)"
 
 say 'A corpus: short stories from a grammar, so the best possible loss is known exactly'
 mkdir -p data/quickstart
-run ./gpt data demo --out data/quickstart/stories.jsonl.gz --bytes 20000000
+run ./gpt data demo --out data/quickstart/stories.jsonl.gz --bytes 40M
 
-say 'A tokenizer of 2,048 entries, learned from it'
-run ./gpt tokenizer train --input data/quickstart/stories.jsonl.gz --vocab-size 2048 --out data/quickstart/tokenizer
+say 'A tokenizer of 1,280 entries, learned from it'
+run ./gpt tokenizer train --input data/quickstart/stories.jsonl.gz --vocab-size 1280 --out data/quickstart/tokenizer
 
 say 'The stories as tokens, each hundredth of them kept for validation'
 run ./gpt data shard --input data/quickstart/stories.jsonl.gz --tokenizer data/quickstart/tokenizer \
@@ -32,4 +32,4 @@ say 'How close did it come to the floor?'
 run ./gpt eval --model runs/quickstart --data 'data/quickstart/val*.bin'
 
 say 'What it writes'
-run ./gpt sample --model runs/quickstart --prompt 'One day' --max-tokens 160
+run ./gpt sample --model runs/quickstart --prompt 'Once upon a time' --max-tokens 160
