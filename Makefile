@@ -5,7 +5,7 @@
 #   make fuzz         each target for FUZZ_SECONDS=60           make cross    for aarch64, tested under qemu
 #   make test-compat PYTHON=python3   against PyTorch, transformers, tokenizers, tiktoken, safetensors
 #
-# Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   ONEDNN=0   BUILD=folder   SAN=address,undefined   V=1
+# Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   BUILD=folder   SAN=address,undefined   V=1
 
 ifeq ($(origin CC),default)
 CC     := gcc
@@ -33,13 +33,6 @@ HASH   := \#
 ifneq ($(call try,$(HASH)include <cjson/cJSON.h>,-fopenmp $(LIBS)),1)
 $(error gpt needs $(CC) with OpenMP, cJSON and zlib: scripts/install_deps.sh installs them)
 endif
-ifeq ($(origin ONEDNN),undefined)
-ONEDNN := $(call try,$(HASH)include <dnnl.h>,-ldnnl)
-endif
-ifeq ($(ONEDNN),1)
-ALL    += -DGPT_ONEDNN
-LIBS   += -ldnnl
-endif
 ifneq ($(SAN),)
 ALL    += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 endif
@@ -50,7 +43,7 @@ FUZZ   := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c
 
 $(BIN): $(OBJS) $(BUILD)/main.o
 	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
-	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); oneDNN: $(if $(filter 1,$(ONEDNN)),yes,no - matrix products will be slow); CUDA: no; MPI: no"
+	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); CUDA: no; MPI: no"
 
 # Everything is built again when the compiler or its flags change.
 $(BUILD)/flags: FORCE
@@ -93,23 +86,23 @@ ubsan:
 
 # gcc's OpenMP hides its locks from ThreadSanitizer; clang's tells it about them, through libarcher.
 tsan:
-	$(CHECKED) SAN=thread CC=clang ONEDNN=0 build-tsan/test/run
+	$(CHECKED) SAN=thread CC=clang build-tsan/test/run
 	TSAN_OPTIONS="ignore_noninstrumented_modules=1 $(TSAN_OPTIONS)" build-tsan/test/run
 
 # Valgrind knows no AVX-512.
 valgrind:
-	$(CHECKED) ONEDNN=0 $(if $(findstring x86_64,$(shell uname -m)),MARCH=x86-64-v3) build-valgrind/test/run
+	$(CHECKED) $(if $(findstring x86_64,$(shell uname -m)),MARCH=x86-64-v3) build-valgrind/test/run
 	valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
 	    build-valgrind/test/run util config tokenizer dataloader demo safetensors
 
 fuzz:
-	$(CHECKED) SAN=fuzzer-no-link,address,undefined CC=clang ONEDNN=0 fuzz-targets
+	$(CHECKED) SAN=fuzzer-no-link,address,undefined CC=clang fuzz-targets
 	@test/fuzz/run.sh build-fuzz/fuzz
 
 fuzz-targets: $(FUZZ)
 
 cross:
-	$(CHECKED) CC=aarch64-linux-gnu-gcc MARCH=armv8-a ONEDNN=0 CFLAGS="-O2 -g" build-cross/gpt build-cross/test/run
+	$(CHECKED) CC=aarch64-linux-gnu-gcc MARCH=armv8-a CFLAGS="-O2 -g" build-cross/gpt build-cross/test/run
 	qemu-aarch64 build-cross/test/run
 
 layers:

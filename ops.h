@@ -77,7 +77,7 @@ typedef struct Ops {
 
     /* Once, first. threads <= 0: all cores. May note() what it found. */
     bool (*start)(int threads, Err *e);
-    /* One line: "AMD EPYC 9B14, 2 threads, AVX-512 bf16, oneDNN 2.6.3". */
+    /* One line: "AMD EPYC 9B14, 2 threads, AVX-512 bf16". */
     void (*describe)(char *buf, size_t n);
     bool (*has)(Dtype compute); /* is it faster than fp32 here? */
     double (*peak_flops)(

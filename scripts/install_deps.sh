@@ -1,27 +1,21 @@
 #!/bin/sh
-# Installs what gpt is built with: gcc, make, cJSON, zlib and, where the system has it, oneDNN (for speed).
+# Installs what gpt is built with: gcc, make, cJSON, zlib.
 # Says what it will run before it runs it; uses sudo if it must; does nothing when everything is there.
 
 # shellcheck disable=SC2086  # lists of packages and commands are split into words on purpose
 
 # Can a program with this header and this library be built?
 links() { printf '#include <%s>\nint main(void) { return 0; }\n' "$1" | ${CC:-gcc} -x c - -o /dev/null "-l$2" 2>/dev/null; }
-have_onednn() { links dnnl.h dnnl; }
 
-# The packages' names: compiler, make, cJSON, zlib, oneDNN's in the order to try.
+# The packages' names: compiler, make, cJSON, zlib.
 if command -v apt-get >/dev/null; then
     install='apt-get install -y --no-install-recommends' cc='gcc libc6-dev' cjson=libcjson-dev zlib=zlib1g-dev
-    onednn='libdnnl-dev libonednn-dev'
-    known() { apt-cache show "$1" >/dev/null 2>&1; }
 elif command -v dnf >/dev/null; then
-    install='dnf install -y' cc=gcc cjson=cjson-devel zlib=zlib-devel onednn=onednn-devel
-    known() { dnf -q info "$1" >/dev/null 2>&1; }
+    install='dnf install -y' cc=gcc cjson=cjson-devel zlib=zlib-devel
 elif command -v pacman >/dev/null; then
-    install='pacman -S --needed --noconfirm' cc=gcc cjson=cjson zlib=zlib onednn=onednn
-    known() { pacman -Si "$1" >/dev/null 2>&1; }
+    install='pacman -S --needed --noconfirm' cc=gcc cjson=cjson zlib=zlib
 elif command -v brew >/dev/null; then
-    install='brew install' cc=gcc cjson=cjson zlib=zlib onednn=onednn
-    known() { brew info "$1" >/dev/null 2>&1; }
+    install='brew install' cc=gcc cjson=cjson zlib=zlib
 else
     install=
 fi
@@ -32,33 +26,24 @@ command -v make >/dev/null || need="$need make"
 links cjson/cJSON.h cjson || need="$need $cjson"
 links zlib.h z || need="$need $zlib"
 need=${need# }
-have_onednn && [ -z "$need" ] && echo "gpt: all that the build needs is here" && exit 0
+[ -z "$need" ] && echo "gpt: all that the build needs is here" && exit 0
 if [ -z "$install" ]; then
-    echo "gpt: no apt-get, dnf, pacman or brew here; please install gcc, make, cJSON, zlib and, for speed, oneDNN"
-    [ -z "$need" ]
-    exit
+    echo "gpt: no apt-get, dnf, pacman or brew here; please install gcc, make, cJSON, zlib"
+    exit 1
 fi
 
 sudo=
 [ "$(id -u)" -eq 0 ] || case $install in brew*) ;; *) sudo=sudo ;; esac
 if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
-    echo "gpt: neither root nor sudo here; please have this run as root: $install ${need:-$onednn}"
-    [ -z "$need" ]
-    exit
+    echo "gpt: neither root nor sudo here; please have this run as root: $install $need"
+    exit 1
 fi
 
 run() {
     echo "+ $*"
     "$@"
 }
-echo "gpt: this machine lacks ${need:-oneDNN}; installing with ${sudo:+sudo }${install%% *}"
+echo "gpt: this machine lacks $need; installing with ${sudo:+sudo }${install%% *}"
 export DEBIAN_FRONTEND=noninteractive
 case $install in apt-get*) run $sudo apt-get update -qq || echo "gpt: cannot update the package lists; going on" ;; esac
-if [ -n "$need" ]; then
-    run $sudo $install $need || exit 1
-fi
-have_onednn && exit 0
-for name in $onednn; do
-    known "$name" && run $sudo $install "$name" && have_onednn && exit 0
-done
-echo "gpt: oneDNN is not to be had here; gpt will work without it, with slow matrix products"
+run $sudo $install $need
