@@ -196,19 +196,27 @@ static int64_t first_key(const Attention *a, int64_t position) {
     return a->window && position >= a->window ? position - a->window + 1 : 0;
 }
 
+/* Where the tiles begin for a query: multiples of KEYS, so that its sums are cut at the same keys whichever queries
+ * share its tile. */
+static int64_t first_tile(const Attention *a, int64_t position) {
+    return first_key(a, position) / KEYS * KEYS;
+}
+
 /* The online softmax (Milakov & Gimelshein 2018): `max` need not be the maximum, only near it, so it is raised, and
- * what was summed scaled down, when scores have outgrown it by NEAR (Dao 2023 rescales at every tile). */
+ * what was summed scaled down, when a query's scores have outgrown it by NEAR (Dao 2023 rescales at every tile). */
+#define NEAR 8.0f
+
 static void raise_maximum(float *max, float *sum, float *acc, float (*scores)[QUERIES], const Tile *t,
                           const Shape *s) {
-    const float near = 8;
     float top[QUERIES];
     bool raise = false;
     for (int q = 0; q < QUERIES; q++) top[q] = max[q];
     for (int64_t i = 0; i < t->keys; i++)
         for (int q = 0; q < QUERIES; q++) top[q] = scores[i][q] > top[q] ? scores[i][q] : top[q];
-    for (int q = 0; q < QUERIES; q++) raise |= top[q] > max[q] + near;
+    for (int q = 0; q < QUERIES; q++) raise |= top[q] > max[q] + NEAR;
     if (!raise) return;
     for (int q = 0; q < QUERIES; q++) {
+        if (top[q] <= max[q] + NEAR) continue; /* a query's sums depend on its own scores alone */
         const float shrink = exp_fast(max[q] - top[q]);
         max[q] = top[q], sum[q] *= shrink;
         for (int c = 0; c < s->lanes; c++) acc[q * s->lanes + c] *= shrink;
@@ -240,7 +248,7 @@ static void drop_probabilities(float (*p)[QUERIES], const Tile *t) {
 /* Queries from .. to - 1 of a head; from is a multiple of QUERIES. */
 static void forward_queries(const Head *h, const Attention *a, int64_t from, int64_t to) {
     const Shape s = shape_of(a, h->k.t.dtype);
-    const int64_t low = first_key(a, h->first + from) / STEP * STEP, high = h->first + to;
+    const int64_t low = first_tile(a, h->first + from), high = h->first + to;
     uint32_t *k = cpu_scratch((size_t)(along_words(&s, high - low) + across_words(&s, high - low) +
                                        (s.words + s.lanes + 3 * KEYS) * QUERIES) *
                               sizeof *k);
@@ -256,7 +264,7 @@ static void forward_queries(const Head *h, const Attention *a, int64_t from, int
         for (int q = 0; q < QUERIES; q++) max[q] = -1e30f;
         memset(acc, 0, (size_t)(s.lanes * QUERIES) * sizeof *acc);
         pack_turned(turned, rows_from(h->q, q0), n, &s);
-        for (int64_t s0 = first_key(a, p0) / STEP * STEP; s0 < p0 + n; s0 += KEYS) {
+        for (int64_t s0 = first_tile(a, p0); s0 < p0 + n; s0 += KEYS) {
             const Tile t = {.a = a,
                             .p0 = p0,
                             .s0 = s0,
@@ -495,28 +503,80 @@ void cpu_attention_backward(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, co
 
 /* ---- serving --------------------------------------------------------------------------------------------- */
 
-/* One query over keys low .. position: two passes over the scores, which stand in scratch. */
+/* The sums of one query over the keys of a tile. */
+typedef struct One {
+    float *scores, *acc; /* [KEYS + 1], [lanes] */
+    uint32_t *q, *p;     /* words along HS; along the keys */
+    uint32_t *turned;    /* [words][KEYS]: K turned over, for a query's scores lie in a row here */
+    uint32_t *across;    /* [KEYS / per][lanes]: V */
+    float max, sum;
+} One;
+
+/* scores becomes exp(scores - max) of n keys, the first `masked` of them 0; max is raised as in raise_maximum. */
+static void one_softmax(One *o, int64_t n, int64_t masked, float scale, const Shape *s) {
+    float top = o->max;
+    for (int64_t i = 0; i < n; i++) o->scores[i] = i < masked ? -INFINITY : o->scores[i] * scale;
+    for (int64_t i = 0; i < n; i++) top = o->scores[i] > top ? o->scores[i] : top;
+    if (top > o->max + NEAR) {
+        const float shrink = exp_fast(o->max - top);
+        o->max = top, o->sum *= shrink;
+        for (int c = 0; c < s->lanes; c++) o->acc[c] *= shrink;
+    }
+    for (int64_t i = 0; i < n; i++) o->scores[i] = exp_fast(o->scores[i] - o->max);
+    for (int64_t i = 0; i < n; i++) o->sum += o->scores[i];
+    o->scores[n] = 0;
+}
+
+static void one_tile(One *o, Rows k, Rows v, int64_t n, int64_t masked, float scale, const Shape *s) {
+    pack_turned(o->turned, k, n, s);
+    pack_across(o->across, v, n, s);
+    cpu_product(&(Product){.c = o->scores,
+                           .c_row = KEYS,
+                           .a = o->q,
+                           .a_row = s->words,
+                           .a_step = 1,
+                           .b = o->turned,
+                           .b_step = QUERIES,
+                           .steps = s->words,
+                           .rows = 1,
+                           .cols = round_up(n, LANES)},
+                s->d);
+    one_softmax(o, n, masked, scale, s);
+    row_store(tensor(o->p, s->d), 0, o->scores, round_up(n, s->per));
+    cpu_product(&(Product){.c = o->acc,
+                           .c_row = s->lanes,
+                           .a = o->p,
+                           .a_row = KEYS,
+                           .a_step = 1,
+                           .b = o->across,
+                           .b_step = s->lanes,
+                           .steps = (n + s->per - 1) / s->per,
+                           .rows = 1,
+                           .cols = s->lanes,
+                           .add = true},
+                s->d);
+}
+
+/* One query over the keys that it sees, with the arithmetic of forward_queries: a token decoded over the cache is, bit
+ * for bit, the token of a pass over the whole sequence. */
 static void attend_one(Rows q, Rows k, Rows v, Rows out, int64_t position, const Attention *a) {
-    const int64_t HS = a->HS, low = first_key(a, position), n = position + 1 - low;
-    float *p = cpu_scratch((size_t)(n + 3 * HS) * sizeof *p), *x = p + n, *acc = x + HS, *row = acc + HS;
-    float max = -INFINITY, sum = 0;
-    row_load(x, q.t, q.at, HS);
-    for (int64_t c = 0; c < HS; c++) x[c] *= a->scale, acc[c] = 0;
-    for (int64_t i = 0; i < n; i++) {
-        float z = 0;
-        row_load(row, k.t, k.at + (low + i) * k.step, HS);
-#pragma omp simd reduction(+ : z)
-        for (int64_t c = 0; c < HS; c++) z += x[c] * row[c];
-        p[i] = z, max = z > max ? z : max;
-    }
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) sum += p[i] = exp_fast(p[i] - max);
-    for (int64_t i = 0; i < n; i++) {
-        row_load(row, v.t, v.at + (low + i) * v.step, HS);
-        for (int64_t c = 0; c < HS; c++) acc[c] += p[i] * row[c];
-    }
-    for (int64_t c = 0; c < HS; c++) acc[c] /= sum;
-    row_store(out.t, out.at, acc, HS);
+    const Shape s = shape_of(a, k.t.dtype);
+    uint32_t *base = cpu_scratch(
+        (size_t)(along_words(&s, 1) + across_words(&s, KEYS) + s.words * QUERIES + s.lanes + 3 * KEYS) *
+        sizeof *base);
+    One o = {.q = base, .max = -1e30f};
+    o.across = o.q + along_words(&s, 1);
+    o.turned = o.across + across_words(&s, KEYS);
+    o.acc = (float *)(o.turned + s.words * QUERIES);
+    o.p = (uint32_t *)(o.acc + s.lanes);
+    o.scores = (float *)(o.p + KEYS);
+    memset(o.acc, 0, (size_t)s.lanes * sizeof *o.acc);
+    pack_along(o.q, q, 1, &s);
+    for (int64_t s0 = first_tile(a, position); s0 <= position; s0 += KEYS)
+        one_tile(&o, rows_from(k, s0), rows_from(v, s0), least(KEYS, position + 1 - s0),
+                 first_key(a, position) - s0, a->scale, &s);
+    for (int c = 0; c < s.HS; c++) o.acc[c] /= o.sum;
+    row_store(out.t, out.at, o.acc, s.HS);
 }
 
 /* Tokens i .. of the list that continue each other in one slot. */

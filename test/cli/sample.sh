@@ -7,6 +7,8 @@ sample --prompt "Once upon" --temperature 0 --ignore-eot >greedy
 sample --prompt "Once upon" --temperature 0 --ignore-eot --precision fp32 --threads 1 >greedy32
 sample --prompt "Once upon" --temperature 0 --ignore-eot --precision fp32 --no-cache --threads 2 >uncached32
 same greedy32 uncached32
+sample --prompt "Once upon" --temperature 0 --ignore-eot --no-cache >uncached
+same greedy uncached
 
 sample --prompt "Once upon" --temperature 1 --seed 7 >one
 sample --prompt "Once upon" --temperature 1 --seed 7 --threads 1 >threads

@@ -4,6 +4,7 @@
  * The harness runs each over its shapes in fp32 and bf16 with 1, 2 and 3 threads. It asks for agreement by
  * normalised mean squared error, for the same bits whatever the threads, and for untouched memory around outputs. */
 #include "ref.h"
+#include "safetensors.h"
 #include "test/unit/test.h"
 
 #include <math.h>
@@ -836,4 +837,47 @@ TEST(ops_choose) {
     EXPECT_OK(&e);
     EXPECT(!ops_choose("tpu", &e));
     EXPECT_ERR(&e, "must be \"cpu\"");
+}
+
+/* Decoding promises more than agreement: over the cache, one token at a time or several, each row is bit for bit that
+ * of a pass over the whole sequence. */
+TEST(ops_attention_cached_is_exact) {
+    static const struct {
+        int T, NH, HS, window;
+    } shapes[] = {{150, 2, 16, 0}, {131, 1, 40, 0}, {200, 2, 24, 37}};
+    static const int pieces[] = {1, 3, 64, 9, 1, 30, 200}; /* how many tokens come at a time, by turns */
+    for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
+        const Dtype d = i % 2 ? DT_BF16 : DT_F32;
+        const int T = shapes[i / 2].T, NH = shapes[i / 2].NH, HS = shapes[i / 2].HS, C = NH * HS;
+        const size_t size = dtype_size(d), bytes = (size_t)(T * C) * size;
+        Attention a = {.B = 1,
+                       .T = T,
+                       .NH = NH,
+                       .HS = HS,
+                       .NH_total = NH,
+                       .window = shapes[i / 2].window,
+                       .scale = 0.7f};
+        Tensor qkv = tensor(xcalloc(3 * bytes, 1), d), whole = tensor(xcalloc(bytes, 1), d);
+        Tensor cached = tensor(xcalloc(bytes, 1), d), k = tensor(xcalloc(bytes, 1), d),
+               v = tensor(xcalloc(bytes, 1), d);
+        float *lse = xcalloc((size_t)(NH * T), sizeof *lse);
+        int32_t slot[256] = {0}, pos[256];
+        for (int64_t j = 0; j < 3 * T * C; j++) {
+            const float x = (float)(8 * rand_uniform(5, RAND_TEST, i, (uint64_t)j) - 4);
+            if (d == DT_F32)
+                ((float *)qkv.p)[j] = x;
+            else
+                ((uint16_t *)qkv.p)[j] = bf16_from_f32(x);
+        }
+        cpu_ops.attention_forward(whole, lse, qkv, &a);
+        for (int at = 0, turn = 0, n; at < T; at += n, turn++) {
+            n = pieces[turn % 7] < T - at ? pieces[turn % 7] : T - at;
+            for (int j = 0; j < n; j++) pos[j] = at + j;
+            cpu_ops.attention_cached(tensor_at(cached, (int64_t)at * C), tensor_at(qkv, (int64_t)at * 3 * C),
+                                     k, v, T, slot, pos, n, &a);
+        }
+        EXPECT(!memcmp(whole.p, cached.p, bytes), "T %d, NH %d, HS %d, window %d, %s", T, NH, HS, a.window,
+               d == DT_F32 ? "fp32" : "bf16");
+        free(qkv.p), free(whole.p), free(cached.p), free(k.p), free(v.p), free(lse);
+    }
 }
