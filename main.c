@@ -1,4 +1,5 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
+#include "bench.h"
 #include "checkpoint.h"
 #include "config.h"
 #include "dataloader.h"
@@ -451,6 +452,30 @@ static bool cmd_train(const Args *a, Err *e) {
     return train_run(&c, &o, e);
 }
 
+/* ---- gpt bench ---- */
+
+static const Flag bench_flags[] = {
+    {"--precision", "auto|fp32|bf16", "of the operands; auto: bf16 where the machine has it", false},
+    {"--threads", "N", "CPU threads; all cores if not given", false},
+    {0}};
+
+static bool cmd_bench(const Args *a, Err *e) {
+    Config c;
+    config_defaults(&c); /* its table reads and checks the two values */
+    Str set = {0};
+    str_printf(&set, "train.precision=%s", arg(a, "--precision", "auto"));
+    bool ok = config_set(&c, set.p, e);
+    set.n = 0;
+    str_printf(&set, "train.threads=%s", arg(a, "--threads", "0"));
+    ok = ok && config_set(&c, set.p, e);
+    str_free(&set);
+    const Ops *ops = ok ? ops_choose("auto", e) : NULL;
+    if (!ops || !ops->start((int)c.train.threads, e)) return false;
+    const bool bf16 =
+        !strcmp(c.train.precision, "bf16") || (!strcmp(c.train.precision, "auto") && ops->has(DT_BF16));
+    return bench_run(ops, bf16 ? DT_BF16 : DT_F32, e);
+}
+
 static bool cmd_help_config(const Args *a, Err *e) {
     Str s = {0};
     (void)a, (void)e;
@@ -794,6 +819,8 @@ static const Command commands[] = {
     {"convert", "a model in another format", convert_flags, cmd_convert},
     {"sample", "go on from a prompt", sample_flags, cmd_sample},
     {"eval", "loss and perplexity over shards, or the score of a task", eval_flags, cmd_eval},
+    {"bench", "this machine: products, attention, a step, decoding, as shares of its own peak", bench_flags,
+     cmd_bench},
     {"help config", "every key of a config: its default, its meaning, its range", no_flags, cmd_help_config},
     {"version", "what this binary is", no_flags, cmd_version},
 };
