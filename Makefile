@@ -108,7 +108,7 @@ cross:
 layers:
 	@scripts/layers.sh
 
-SOURCES = $(filter-out unicode.h,$(wildcard *.c *.h test/*/*.c test/*/*.h))
+SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h test/*/*.c test/*/*.h))
 format:
 	clang-format -i $(SOURCES)
 

@@ -107,7 +107,7 @@ int tokenizer_pieces(const uint8_t *p, size_t n, size_t end[MAX_PIECES]) {
 }
 
 /* Unicode 16, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static size_t character(const uint8_t *p, size_t n) {
+size_t tokenizer_character(const uint8_t *p, size_t n) {
     if (p[0] < 0x80) return 1;
     size_t length = p[0] >= 0xc2 && p[0] <= 0xdf   ? 2
                     : (p[0] & 0xf0) == 0xe0        ? 3
@@ -128,7 +128,7 @@ size_t tokenizer_valid_prefix(const uint8_t *p, size_t n) {
         uint64_t eight;
         while (n - i >= 8 && (memcpy(&eight, p + i, 8), (eight & 0x8080808080808080u) == 0)) i += 8;
         if (i == n) break;
-        size_t length = character(p + i, n - i);
+        size_t length = tokenizer_character(p + i, n - i);
         if (!length) break;
         i += length;
     }
@@ -142,7 +142,7 @@ void ids_free(Ids *ids) {
     *ids = (Ids){0};
 }
 
-static void ids_reserve(Ids *ids, size_t more) {
+void ids_reserve(Ids *ids, size_t more) {
     if (ids->cap - ids->n >= more) return;
     ids->cap = ids->cap * 2 > ids->n + more ? ids->cap * 2 : ids->n + more;
     ids->id = xrealloc(ids->id, ids->cap * sizeof *ids->id);
@@ -175,9 +175,9 @@ int32_t tokenizer_eot(const Tokenizer *t) {
 
 const char *tokenizer_bytes(const Tokenizer *t, int32_t id, size_t *n) {
     if (id < 0 || id >= t->n) return *n = 0, NULL;
-    Bytes b = tokenizer_token(t, id);
-    *n = b.n;
-    return b.p;
+    const size_t *start = t->shown_start ? t->shown_start : t->start;
+    *n = start[id + 1] - start[id];
+    return (t->shown_start ? t->shown.p : t->bytes.p) + start[id];
 }
 
 static uint64_t hash_bytes(const char *p, size_t n) {
@@ -303,6 +303,7 @@ static bool check_tokens(Tokenizer *t, const char *name, Err *e) {
 }
 
 bool tokenizer_finish(Tokenizer *t, const char *name, Err *e) {
+    if (t->gpt1) return tokenizer_gpt1_finish(t, name, e) && make_pairs(t, name, e);
     if (!check_tokens(t, name, e) || !make_pairs(t, name, e)) return false;
     for (int32_t i = 0; i < t->n_merges; i++) {
         Bytes b = tokenizer_token(t, t->merge[i].id);
@@ -317,6 +318,11 @@ bool tokenizer_finish(Tokenizer *t, const char *name, Err *e) {
 
 enum { SHORT_PIECE = 64 };
 
+/* The rank of ids i and i + 1 before anything is merged; p, if any, are the bytes they stand for. */
+static inline uint32_t first_rank(const Tokenizer *t, const uint8_t *p, const int32_t *id, size_t i) {
+    return p ? t->byte_rank[p[i] << 8 | p[i + 1]] : rank_of(t, id[i], id[i + 1]);
+}
+
 /* A short piece: look at every pair each time. Position i holds rank << 6 | i of the pair that starts there, so the
  * least of them is the next merge; all ones where there is none. Returns the number of ids. */
 static size_t merge_short(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
@@ -325,8 +331,7 @@ static size_t merge_short(const Tokenizer *t, const uint8_t *p, size_t n, int32_
     size_t padded = (n + 7) & ~(size_t)7;
     for (size_t i = 0; i < padded; i++) pair[i] = UINT32_MAX;
     for (size_t i = 0; i <= n; i++) next[i] = (uint8_t)(i + 1), prev[i] = (uint8_t)(i - 1);
-    for (size_t i = 0; i < n; i++) id[i] = t->byte_id[p[i]];
-    for (size_t i = 0; i + 1 < n; i++) pair[i] = t->byte_rank[p[i] << 8 | p[i + 1]] << 6 | (uint32_t)i;
+    for (size_t i = 0; i + 1 < n; i++) pair[i] = first_rank(t, p, id, i) << 6 | (uint32_t)i;
     for (;;) {
         uint32_t best = UINT32_MAX;
         for (size_t i = 0; i < padded; i++) best = pair[i] < best ? pair[i] : best;
@@ -376,9 +381,8 @@ static size_t merge_long(const Tokenizer *t, const uint8_t *p, size_t n, int32_t
     uint32_t *next = xmalloc((n + 1) * sizeof *next), *prev = xmalloc((n + 1) * sizeof *prev);
     Heap heap = {0};
     for (size_t i = 0; i <= n; i++) next[i] = (uint32_t)i + 1, prev[i] = (uint32_t)i - 1;
-    for (size_t i = 0; i < n; i++) id[i] = t->byte_id[p[i]];
     for (size_t i = 0; i + 1 < n; i++) {
-        uint64_t rank = t->byte_rank[p[i] << 8 | p[i + 1]];
+        uint64_t rank = first_rank(t, p, id, i);
         if (rank != NO_RANK) heap_push(&heap, rank << 32 | i);
     }
     while (heap.n) {
@@ -405,6 +409,10 @@ static size_t merge_long(const Tokenizer *t, const uint8_t *p, size_t n, int32_t
     return left;
 }
 
+size_t tokenizer_merge(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
+    return n <= SHORT_PIECE ? merge_short(t, p, n, id) : merge_long(t, p, n, id);
+}
+
 /* Merge p[0..n) as one piece, whatever its length. Where no token holds two neighbouring bytes no merge can
  * cross, so a long piece falls into parts. */
 static void encode_piece(const Tokenizer *t, const uint8_t *p, size_t n, Ids *out) {
@@ -413,7 +421,9 @@ static void encode_piece(const Tokenizer *t, const uint8_t *p, size_t n, Ids *ou
         if (n > SHORT_PIECE)
             for (part = 1; part < n && t->joins[(p[part - 1] << 8 | p[part]) / 8] >> p[part] % 8 & 1;) part++;
         ids_reserve(out, part);
-        out->n += (part <= SHORT_PIECE ? merge_short : merge_long)(t, p, part, out->id + out->n);
+        int32_t *id = out->id + out->n;
+        for (size_t i = 0; i < part; i++) id[i] = t->byte_id[p[i]];
+        out->n += tokenizer_merge(t, p, part, id);
         p += part;
         n -= part;
     }
@@ -504,6 +514,8 @@ void tokenizer_free(Tokenizer *t) {
     for (Cache *c = t->idle, *next; c; c = next) next = c->next, arena_free(&c->memory), free(c);
     pthread_mutex_destroy(&t->lock);
     str_free(&t->bytes);
+    str_free(&t->shown);
+    free(t->shown_start);
     free(t->start);
     free(t->find);
     free(t->merge);
@@ -622,7 +634,10 @@ bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, SpecialMod
                          (int)name.n, name.p, where);
             break;
         }
-        encode_bytes(t, c, (const uint8_t *)text + at, where - at, out);
+        if (t->gpt1)
+            tokenizer_gpt1_encode(t, (const uint8_t *)text + at, where - at, out);
+        else
+            encode_bytes(t, c, (const uint8_t *)text + at, where - at, out);
         at = where;
         if (id < 0) continue;
         ids_reserve(out, 1);
@@ -640,5 +655,7 @@ bool tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t n, Str *out
         if (!p) return err_set(e, "id %d (number %zu) is not in the vocabulary of %d", ids[i], i + 1, t->n);
         str_put(out, p, length);
     }
+    if (t->gpt1 && n && tokenizer_gpt1_ends_word(t, ids[n - 1]))
+        out->p[--out->n] = 0; /* no space after the last word */
     return true;
 }

@@ -1,7 +1,8 @@
 /* tokenizer_files.c - floor 2: the folders that tokenizers live in, as GPT-2 and Hugging Face write them.
  *
  * In these files a token is written in a byte alphabet: each byte is one character, itself where it is printable
- * and U+0100 onwards where it is not, so that a space is "Ġ". Special tokens are written as they are. */
+ * and U+0100 onwards where it is not, so that a space is "Ġ". Special tokens are written as they are, and so are all
+ * tokens of GPT-1. */
 #include "tokenizer_impl.h"
 
 #include <cjson/cJSON.h>
@@ -80,6 +81,13 @@ static cJSON *read_json(const char *path, Err *e) {
     return json;
 }
 
+/* Append the bytes of a token that a file spells text[0..n). */
+static bool draft_read(const Draft *d, const char *text, size_t n, Str *out) {
+    if (!d->t->gpt1) return alphabet_read(&d->alphabet, text, n, out);
+    str_put(out, text, n);
+    return true;
+}
+
 static bool draft_token(Draft *d, const char *text, const cJSON *id, bool special, Err *e) {
     double v = cJSON_IsNumber(id) ? id->valuedouble : -1;
     if (!(v >= 0 && v < d->n && v == (int32_t)v))
@@ -113,7 +121,8 @@ static bool draft_vocab(Draft *d, const cJSON *vocab, const cJSON *added, Err *e
     d->token = xcalloc((size_t)d->n, sizeof *d->token);
     d->special = xcalloc((size_t)d->n, sizeof *d->special);
     for (const cJSON *v = vocab->child; v; v = v->next)
-        if (!draft_token(d, v->string, v, !strcmp(v->string, "<|endoftext|>"), e)) return false;
+        if (!draft_token(d, v->string, v, !strcmp(v->string, d->t->gpt1 ? "<unk>" : "<|endoftext|>"), e))
+            return false;
     for (const cJSON *a = added ? added->child : NULL; a; a = a->next) {
         const cJSON *content = cJSON_GetObjectItemCaseSensitive(a, "content");
         const char *text = a->string ? a->string : cJSON_GetStringValue(content);
@@ -137,7 +146,7 @@ static bool draft_add_tokens(Draft *d, Err *e) {
         const char *text = d->token[id];
         if (d->special[id])
             str_puts(&s, text);
-        else if (!alphabet_read(&d->alphabet, text, strlen(text), &s))
+        else if (!draft_read(d, text, strlen(text), &s))
             ok = err_set(
                 e,
                 "%s: the token \"%.64s\" (id %d) is not in GPT-2's byte alphabet; only byte-level BPE "
@@ -159,9 +168,9 @@ static bool draft_merge(Draft *d, const char *left, size_t n_left, const char *r
                         Err *e) {
     Str s = {0};
     int32_t id[3] = {-1, -1, -1};
-    bool ok = alphabet_read(&d->alphabet, left, n_left, &s);
+    bool ok = draft_read(d, left, n_left, &s);
     size_t middle = s.n;
-    ok = ok && alphabet_read(&d->alphabet, right, n_right, &s) && middle && s.n > middle;
+    ok = ok && draft_read(d, right, n_right, &s) && middle && s.n > middle;
     if (ok) {
         id[0] = tokenizer_find(d->t, s.p, middle);
         id[1] = tokenizer_find(d->t, s.p + middle, s.n - middle);
@@ -231,29 +240,57 @@ static bool unset(const cJSON *json, const char *key) {
            (cJSON_IsString(v) && !*v->valuestring);
 }
 
-/* Only what cuts and merges as GPT-2 does can be read; everything else would give other ids without a word. */
-static bool check_pipeline(const char *path, const cJSON *json, Err *e) {
-    const cJSON *model = cJSON_GetObjectItemCaseSensitive(json, "model");
+/* Is json[key] this string? */
+static bool is(const cJSON *json, const char *key, const char *text) {
+    const char *v = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, key));
+    return v && !strcmp(v, text);
+}
+
+static bool is_false(const cJSON *json, const char *key) {
+    return cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(json, key));
+}
+
+/* GPT-2's way from text to pieces. */
+static bool check_gpt2(const char *path, const cJSON *json, Err *e) {
     const cJSON *pre = cJSON_GetObjectItemCaseSensitive(json, "pre_tokenizer");
-    const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "type"));
-    const char *cut = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(pre, "type"));
-    if (!cJSON_IsObject(model)) return err_set(e, "%s: no \"model\" here; is this a tokenizer.json?", path);
-    if (type && strcmp(type, "BPE"))
-        return err_set(e, "%s: a %.64s model; only byte-level BPE can be read", path, type);
-    if (!cut || strcmp(cut, "ByteLevel") || cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(pre, "use_regex")))
+    if (!is(pre, "type", "ByteLevel") || is_false(pre, "use_regex"))
         return err_set(e, "%s: the pre_tokenizer is not ByteLevel with GPT-2's pattern", path);
     if (!unset(pre, "add_prefix_space"))
         return err_set(e, "%s: pre_tokenizer.add_prefix_space is not supported", path);
-    if (!unset(json, "normalizer")) return err_set(e, "%s: a normalizer is not supported", path);
-    static const char *const keys[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix",
-                                       "byte_fallback", "ignore_merges"};
+    return unset(json, "normalizer") || err_set(e, "%s: a normalizer is not supported", path);
+}
+
+/* GPT-1's. */
+static bool check_gpt1(const char *path, const cJSON *json, Err *e) {
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(json, "normalizer");
+    if (!is(n, "type", "BertNormalizer") || unset(n, "lowercase") || is_false(n, "clean_text") ||
+        is_false(n, "handle_chinese_chars") || is_false(n, "strip_accents") ||
+        !is(cJSON_GetObjectItemCaseSensitive(json, "pre_tokenizer"), "type", "BertPreTokenizer"))
+        return err_set(e, "%s: words end in \"</w>\", but the normalizer and pre_tokenizer are not GPT-1's",
+                       path);
+    return true;
+}
+
+/* Only what cuts and merges as GPT-2 or GPT-1 does can be read; all else would give other ids without a word. */
+static bool check_pipeline(Draft *d, const cJSON *json, Err *e) {
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(json, "model");
+    if (!cJSON_IsObject(model))
+        return err_set(e, "%s: no \"model\" here; is this a tokenizer.json?", d->path);
+    if (!unset(model, "type") && !is(model, "type", "BPE"))
+        return err_set(e, "%s: not a BPE model; only byte-level BPE can be read", d->path);
+    static const char *const keys[] = {"dropout", "continuing_subword_prefix", "byte_fallback", "fuse_unk",
+                                       "ignore_merges"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (!unset(model, keys[i])) return err_set(e, "%s: model.%s is not supported", path, keys[i]);
+        if (!unset(model, keys[i])) return err_set(e, "%s: model.%s is not supported", d->path, keys[i]);
     const cJSON *added = cJSON_GetObjectItemCaseSensitive(json, "added_tokens");
     for (const cJSON *a = added ? added->child : NULL; a; a = a->next)
         if (!unset(a, "lstrip") || !unset(a, "rstrip") || !unset(a, "single_word"))
-            return err_set(e, "%s: added tokens with lstrip, rstrip or single_word are not supported", path);
-    return true;
+            return err_set(e, "%s: added tokens with lstrip, rstrip or single_word are not supported",
+                           d->path);
+    d->t->gpt1 = is(model, "end_of_word_suffix", "</w>");
+    if (!d->t->gpt1 && !unset(model, "end_of_word_suffix"))
+        return err_set(e, "%s: model.end_of_word_suffix is not supported", d->path);
+    return (d->t->gpt1 ? check_gpt1 : check_gpt2)(d->path, json, e);
 }
 
 static bool open_json(Draft *d, const char *path, Err *e) {
@@ -261,7 +298,7 @@ static bool open_json(Draft *d, const char *path, Err *e) {
     cJSON *json = read_json(path, e);
     if (!json) return false;
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(json, "model");
-    bool ok = check_pipeline(path, json, e) &&
+    bool ok = check_pipeline(d, json, e) &&
               draft_vocab(d, cJSON_GetObjectItemCaseSensitive(model, "vocab"),
                           cJSON_GetObjectItemCaseSensitive(json, "added_tokens"), e) &&
               draft_add_tokens(d, e) &&
@@ -271,11 +308,21 @@ static bool open_json(Draft *d, const char *path, Err *e) {
     return ok;
 }
 
+/* Do words end in "</w>", as in GPT-1's vocabulary? No piece of GPT-2's pattern holds that. */
+static bool is_gpt1(const cJSON *vocab) {
+    for (const cJSON *v = vocab->child; v; v = v->next) {
+        size_t n = v->string ? strlen(v->string) : 0;
+        if (n > 4 && !strcmp(v->string + n - 4, "</w>")) return true;
+    }
+    return false;
+}
+
 static bool open_pair(Draft *d, const char *vocab_path, const char *merges_path, const char *added_path,
                       Err *e) {
     d->path = vocab_path;
     cJSON *added = NULL, *vocab = read_json(vocab_path, e);
     bool ok = vocab != NULL;
+    d->t->gpt1 = ok && is_gpt1(vocab);
     if (ok && path_exists(added_path)) ok = (added = read_json(added_path, e)) != NULL;
     ok = ok && draft_vocab(d, vocab, added, e) && draft_add_tokens(d, e) &&
          draft_merges_txt(d, merges_path, e) && tokenizer_finish(d->t, merges_path, e);
@@ -334,7 +381,7 @@ static Spelling spell(const Tokenizer *t) {
     for (int32_t id = 0; id < t->n; id++) {
         Bytes b = tokenizer_token(t, id);
         s.start[id] = s.text.n;
-        if (special[id])
+        if (special[id] || t->gpt1 || t->gpt1)
             str_put(&s.text, b.p, b.n);
         else
             alphabet_spell(&alphabet, b, &s.text);
@@ -410,36 +457,54 @@ static void put_added(Str *out, const Tokenizer *t, const Spelling *s) {
     free(id);
 }
 
+/* What stands between the added tokens and the vocabulary: how text becomes pieces, and pieces text. */
+static const char gpt2_pipeline[] =
+    "\"normalizer\": null,\n"
+    "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+    "\"use_regex\": true},\n"
+    "\"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": false, "
+    "\"use_regex\": true},\n"
+    "\"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
+    "\"use_regex\": true},\n"
+    "\"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, \"continuing_subword_prefix\": "
+    "null, "
+    "\"end_of_word_suffix\": null, \"fuse_unk\": false, \"byte_fallback\": false, \"ignore_merges\": "
+    "false,\n";
+static const char gpt1_pipeline[] =
+    "\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": true, "
+    "\"strip_accents\": null, \"lowercase\": true},\n"
+    "\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},\n\"post_processor\": null,\n"
+    "\"decoder\": {\"type\": \"BPEDecoder\", \"suffix\": \"</w>\"},\n"
+    "\"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": \"<unk>\", "
+    "\"continuing_subword_prefix\": \"\", "
+    "\"end_of_word_suffix\": \"</w>\", \"fuse_unk\": false, \"byte_fallback\": false, \"ignore_merges\": "
+    "false,\n";
+
 static void put_json(Str *out, const Tokenizer *t, const Spelling *s, MergeSpelling spelling) {
     str_puts(out, "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null,\n\"added_tokens\": [");
     put_added(out, t, s);
-    str_puts(
-        out,
-        "],\n\"normalizer\": null,\n"
-        "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
-        "\"use_regex\": true},\n"
-        "\"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": false, "
-        "\"use_regex\": true},\n"
-        "\"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
-        "\"use_regex\": true},\n"
-        "\"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, "
-        "\"continuing_subword_prefix\": null, \"end_of_word_suffix\": null, \"fuse_unk\": false, "
-        "\"byte_fallback\": false, \"ignore_merges\": false,\n\"vocab\": ");
+    str_puts(out, "],\n");
+    str_puts(out, t->gpt1 ? gpt1_pipeline : gpt2_pipeline);
+    str_puts(out, "\"vocab\": ");
     put_vocab(out, t, s);
     str_puts(out, ",\n\"merges\": [");
     put_merges_json(out, t, s, spelling);
     str_puts(out, "\n]}}\n");
 }
 
-/* "bos_token": "<|endoftext|>", and so on: what transformers reads beside the vocabulary. */
-static void put_special_names(Str *out, const Tokenizer *t, const Spelling *s, const char *first) {
-    static const char *const keys[] = {"bos_token", "eos_token", "unk_token"};
-    str_printf(out, "{%s", first);
-    for (int i = 0; i < 3 && t->eot >= 0; i++) {
-        str_printf(out, "%s\"%s\": \"", i || *first ? ", " : "", keys[i]);
-        put_escaped(out, s, t->eot);
+/* What transformers reads beside the vocabulary: the class, in one of the two files, and which tokens are special. */
+static void put_names(Str *out, const Tokenizer *t, const Spelling *s, bool with_class) {
+    static const char *const keys[] = {"unk_token", "bos_token", "eos_token"};
+    int32_t id = t->gpt1 ? t->unk : t->eot;
+    str_puts(out, "{");
+    for (int i = 0; i < (t->gpt1 ? 1 : 3) && id >= 0; i++) {
+        str_printf(out, "%s\"%s\": \"", i ? ", " : "", keys[i]);
+        put_escaped(out, s, id);
         str_puts(out, "\"");
     }
+    if (with_class)
+        str_printf(out, "%s\"tokenizer_class\": \"%s\"", id >= 0 ? ", " : "",
+                   t->gpt1 ? "OpenAIGPTTokenizer" : "GPT2Tokenizer");
     str_puts(out, "}\n");
 }
 
@@ -451,8 +516,8 @@ bool tokenizer_save_as(const Tokenizer *t, const char *dir, MergeSpelling spelli
     put_vocab(&out[0], t, &s);
     put_merges_txt(&out[1], t, &s);
     put_json(&out[2], t, &s, spelling);
-    put_special_names(&out[3], t, &s, "\"tokenizer_class\": \"GPT2Tokenizer\", \"add_prefix_space\": false");
-    put_special_names(&out[4], t, &s, "");
+    put_names(&out[3], t, &s, true);
+    put_names(&out[4], t, &s, false);
     bool ok = true;
     for (int i = 0; i < 5; i++) {
         char *path = path_join(dir, names[i]);

@@ -1,5 +1,5 @@
 /* tokenizer_impl.h - floor 2: what the tokenizer's files share. tokenizer.c encodes and decodes,
- * tokenizer_files.c reads and writes folders, tokenizer_train.c learns merges. */
+ * tokenizer_files.c reads and writes folders, tokenizer_train.c learns merges, tokenizer_gpt1.c is GPT-1's text. */
 #ifndef GPT_TOKENIZER_IMPL_H
 #define GPT_TOKENIZER_IMPL_H
 
@@ -34,7 +34,11 @@ struct Tokenizer {
     bool leads[256]; /* the first bytes of special tokens */
     int lead;        /* the only one of them, -1 if they are several */
     int32_t eot;     /* -1: none */
+    bool gpt1;       /* GPT-1's: tokens are characters, "</w>" behind the last one of a word */
     /* the rest is made by tokenizer_finish */
+    int32_t unk;         /* GPT-1: the id of what the vocabulary does not have */
+    Str shown;           /* GPT-1: all tokens as text, "</w>" a space */
+    size_t *shown_start; /* [n + 1] where each begins in `shown`; NULL: tokens are their bytes */
     int32_t byte_id[256];
     uint32_t byte_rank[256 * 256]; /* of two bytes side by side; NO_RANK: they do not merge */
     uint64_t *pair;                /* [1 << pair_bits] hash table: left id, right id, rank; ~0: empty */
@@ -70,7 +74,18 @@ size_t tokenizer_piece(const uint8_t *p, size_t n);
 /* The same, as many pieces as one look at 64 bytes shows: where they end, and how many there are (at least 1). */
 enum { MAX_PIECES = 64 };
 int tokenizer_pieces(const uint8_t *p, size_t n, size_t end[MAX_PIECES]);
+/* Length of the character at p[0..n), n > 0; 0 if it is not UTF-8. */
+size_t tokenizer_character(const uint8_t *p, size_t n);
 /* Length of the longest prefix that is valid UTF-8. */
 size_t tokenizer_valid_prefix(const uint8_t *p, size_t n);
+
+/* Merge n ids in place; p, if not NULL, are the bytes they stand for. Returns how many are left. */
+size_t tokenizer_merge(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id);
+void ids_reserve(Ids *ids, size_t more);
+
+/* tokenizer_gpt1.c */
+void tokenizer_gpt1_encode(const Tokenizer *t, const uint8_t *p, size_t n, Ids *out);
+bool tokenizer_gpt1_finish(Tokenizer *t, const char *name, Err *e);
+bool tokenizer_gpt1_ends_word(const Tokenizer *t, int32_t id); /* is it the last part of a word? */
 
 #endif

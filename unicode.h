@@ -9,8 +9,7 @@
 enum { UNICODE_OTHER, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_SPACE };
 
 /* Two levels: blocks of 128 code points, four to a byte; code points past the index are like its last. */
-
-static const uint8_t unicode_index[1609] = {
+static const uint8_t unicode_index[] = {
     0, 1, 2, 2, 2, 3, 4, 5, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
     27, 28, 29, 30, 2, 2, 31, 32, 33, 34, 35, 2, 2, 2, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49,
     2, 50, 2, 2, 51, 52, 53, 54, 55, 56, 57, 57, 57, 57, 58, 59, 57, 57, 57, 57, 60, 61, 57, 57, 57, 57, 57,
@@ -66,7 +65,7 @@ static const uint8_t unicode_index[1609] = {
     2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 207, 57,
 };
 
-static const uint8_t unicode_blocks[6656] = {
+static const uint8_t unicode_blocks[] = {
     0, 0, 252, 15, 0, 0, 0, 0, 3, 0, 0, 0, 170, 170, 10, 0, 84, 85, 85, 85, 85, 85, 21, 0, 84, 85, 85, 85, 85,
     85, 21, 0, 0, 12, 0, 0, 0, 0, 0, 0, 3, 0, 16, 0, 160, 4, 24, 42, 85, 85, 85, 85, 85, 21, 85, 85, 85, 85,
     85, 85, 85, 21, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85, 85,
@@ -301,8 +300,7 @@ static const uint8_t unicode_blocks[6656] = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 };
 
-static inline int unicode_class(uint32_t c)
-{
+static inline int unicode_class(uint32_t c) {
     uint32_t block = c >> 7 < sizeof unicode_index ? c >> 7 : sizeof unicode_index - 1;
     uint32_t at = c & 127;
     return unicode_blocks[unicode_index[block] * 32 + at / 4] >> at % 4 * 2 & 3;

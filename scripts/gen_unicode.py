@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes unicode.h: which code points are letters, numbers and white space.
+"""Writes the tables of Unicode that the tokenizer needs.
 
-    python3 scripts/gen_unicode.py > unicode.h
+    python3 scripts/gen_unicode.py gpt2 > unicode.h           letters, numbers and white space
+    python3 scripts/gen_unicode.py gpt1 > unicode_gpt1.h      lower case without accents, white space, punctuation
 
 The version is pinned, because ids depend on it: 16.0.0 is what tiktoken's regex engine has. Python 3.14 carries
 it as `unicodedata`; with any other Python, install `unicodedata2==16.0.0` first.
@@ -18,15 +19,16 @@ if unicodedata.unidata_version != VERSION:
 if unicodedata.unidata_version != VERSION:
     sys.exit(f"gen_unicode: have Unicode {unicodedata.unidata_version}, need {VERSION}: pip install unicodedata2=={VERSION}")
 
-OTHER, LETTER, NUMBER, SPACE = range(4)
 # The property White_Space (PropList.txt), which no release has changed since 6.3; it is not in unicodedata.
 WHITE = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+# Capitals of Unicode 15 and 16, which str.lower() of a Python before 3.14 does not know.
+NEW_LOWER = {0x1C89: 0x1C8A, 0xA7CB: 0x264, 0xA7CC: 0xA7CD, 0xA7DA: 0xA7DB, 0xA7DC: 0x19B,
+             **{c: c + 0x20 for c in range(0x10D50, 0x10D66)}}
+HANGUL = range(0xAC00, 0xD7A4)  # decomposed by arithmetic
 
 
-def kind(c):
-    if c in WHITE:
-        return SPACE
-    return {"L": LETTER, "N": NUMBER}.get(unicodedata.category(chr(c))[0], OTHER)
+def category(c):
+    return unicodedata.category(chr(c))
 
 
 def two_levels(kinds, bits):
@@ -41,20 +43,36 @@ def two_levels(kinds, bits):
     return index, [b for block in blocks for b in block]
 
 
-def c_array(name, values):
+def c_array(kind, name, values):
     lines, line = [], "   "
     for v in values:
         if len(line) + len(str(v)) + 2 > 110:
             lines.append(line)
             line = "   "
         line += f" {v},"
-    return f"static const uint8_t {name}[{len(values)}] = {{\n" + "\n".join(lines + [line]) + "\n};\n"
+    return f"static const {kind} {name}[] = {{\n" + "\n".join(lines + [line]) + "\n};\n"
 
 
-kinds = [kind(c) for c in range(0x110000)]
-BITS = min(range(4, 12), key=lambda b: (max(two_levels(kinds, b)[0]) > 255, sum(map(len, two_levels(kinds, b)))))
-index, blocks = two_levels(kinds, BITS)
-print(f"""\
+def class_table(name, kind):
+    """The two tables of a class of two bits, and the function that looks it up."""
+    kinds = [kind(c) for c in range(0x110000)]
+    bits = min(range(4, 12), key=lambda b: (max(two_levels(kinds, b)[0]) > 255, sum(map(len, two_levels(kinds, b)))))
+    index, blocks = two_levels(kinds, bits)
+    print(f"""\
+/* Two levels: blocks of {1 << bits} code points, four to a byte; code points past the index are like its last. */
+{c_array("uint8_t", name + "_index", index)}
+{c_array("uint8_t", name + "_blocks", blocks)}
+static inline int {name}_class(uint32_t c) {{
+    uint32_t block = c >> {bits} < sizeof {name}_index ? c >> {bits} : sizeof {name}_index - 1;
+    uint32_t at = c & {(1 << bits) - 1};
+    return {name}_blocks[{name}_index[block] * {(1 << bits) // 4} + at / 4] >> at % 4 * 2 & 3;
+}}
+""")
+
+
+def gpt2():
+    other, letter, number, space = range(4)
+    print(f"""\
 /* unicode.h - floor 2, part of tokenizer.c: letters, numbers and white space of Unicode {VERSION}.
  * Written by scripts/gen_unicode.py; do not edit. clang-format off */
 #ifndef GPT_UNICODE_H
@@ -64,17 +82,76 @@ print(f"""\
 
 /* The classes that GPT-2's pattern tells apart: \\p{{L}}, \\p{{N}}, \\s (White_Space), and the rest. */
 enum {{ UNICODE_OTHER, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_SPACE }};
-
-/* Two levels: blocks of {1 << BITS} code points, four to a byte; code points past the index are like its last. */
 """)
-print(c_array("unicode_index", index))
-print(c_array("unicode_blocks", blocks))
-print(f"""\
-static inline int unicode_class(uint32_t c)
-{{
-    uint32_t block = c >> {BITS} < sizeof unicode_index ? c >> {BITS} : sizeof unicode_index - 1;
-    uint32_t at = c & {(1 << BITS) - 1};
-    return unicode_blocks[unicode_index[block] * {(1 << BITS) // 4} + at / 4] >> at % 4 * 2 & 3;
-}}
+    class_table("unicode", lambda c: space if c in WHITE else {"L": letter, "N": number}.get(category(c)[0], other))
+    print("#endif")
 
-#endif""")
+
+def plain(c):
+    """A character in lower case, without the marks that its canonical decomposition sets it under."""
+    base = [d for d in unicodedata.normalize("NFD", chr(c)) if unicodedata.category(d) != "Mn"]
+    return [ord(e) for d in base for e in (chr(NEW_LOWER[ord(d)]) if ord(d) in NEW_LOWER else d.lower())]
+
+
+def runs(mapped, gap=2):
+    """(first, last) of the code points that change, with small gaps filled."""
+    found = []
+    for c in sorted(mapped):
+        if found and c - found[-1][1] <= gap + 1:
+            found[-1][1] = c
+        else:
+            found.append([c, c])
+    return found
+
+
+def gpt1():
+    word, gone, space, punctuation = range(4)
+
+    def kind(c):
+        if c in (9, 10, 13):
+            return space
+        if category(c) in ("Cc", "Cf", "Co", "Cs", "Mn") or c == 0xFFFD:
+            return gone
+        if c in WHITE:
+            return space
+        symbol = c < 128 and chr(c).isprintable() and not chr(c).isalnum()
+        return punctuation if symbol or category(c)[0] == "P" else word
+
+    mapped = {c: plain(c) for c in range(0x110000) if kind(c) == word and c not in HANGUL}
+    mapped |= {c: plain(c) for c in range(0x110000) if kind(c) == punctuation}
+    changed = {c for c, to in mapped.items() if to != [c]}
+    run, to, longer = [], [], []
+    for first, last in runs(changed):
+        run.append((first, last - first + 1, len(to)))
+        for c in range(first, last + 1):
+            out = mapped.get(c, [c])
+            if len(out) != 1:
+                longer.append((c, *(out + [0] * (3 - len(out)))))
+                out = [0]
+            to.append(out[0])
+    print(f"""\
+/* unicode_gpt1.h - floor 2, part of tokenizer_gpt1.c: what GPT-1's tokenizer does to a character, by Unicode {VERSION}.
+ * Written by scripts/gen_unicode.py; do not edit. clang-format off */
+#ifndef GPT_UNICODE_GPT1_H
+#define GPT_UNICODE_GPT1_H
+
+#include <stdint.h>
+
+/* Part of a word; dropped (control and format characters, marks that take no space); white space; a word by itself. */
+enum {{ GPT1_WORD, GPT1_GONE, GPT1_SPACE, GPT1_PUNCTUATION }};
+""")
+    class_table("gpt1", kind)
+    print("/* Runs of characters that change in lower case or lose their accents: first, how many, where in gpt1_to. */")
+    print(c_array("uint32_t", "gpt1_run", [v for r in run for v in r]))
+    print("/* What they become; 0: more than one character, in gpt1_longer. */")
+    print(c_array("uint32_t", "gpt1_to", to))
+    print("/* A character and the up to three it becomes. */")
+    print(c_array("uint32_t", "gpt1_longer", [v for r in longer for v in r]))
+    print("#endif")
+
+
+if __name__ == "__main__":
+    tables = {"gpt2": gpt2, "gpt1": gpt1}
+    if len(sys.argv) != 2 or sys.argv[1] not in tables:
+        sys.exit(__doc__)
+    tables[sys.argv[1]]()

@@ -77,7 +77,7 @@ static void try_text(const Tokenizer *t, const uint8_t *p, size_t n) {
         } else {
             CHECK(mode == SPECIAL_REFUSE && t->n_special > 0);
         }
-        if (mode == SPECIAL_TEXT && tokenizer_valid_prefix(p, n) == n) {
+        if (mode == SPECIAL_TEXT && !t->gpt1 && tokenizer_valid_prefix(p, n) == n) {
             Ids plain = {0};
             for (size_t i = 0, length; i < n; i += length)
                 length = tokenizer_piece(p + i, n - i), merge_plainly(t, p + i, length, &plain);

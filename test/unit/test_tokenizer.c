@@ -78,32 +78,52 @@ TEST(tokenizer_pieces_by_the_block) {
     }
 }
 
-TEST(tokenizer_ids_golden) {
+/* Each line of a file: bytes, their ids, and the bytes that those decode to if they are others. */
+static void check_ids(const char *folder, const char *path, int want_lines) {
     Err e = {0};
     Text in;
     char *line;
     size_t n;
     int lines = 0;
-    Tokenizer *t = tokenizer_open(GOLDEN, &e);
-    EXPECT(t && text_open(&in, GOLDEN "/ids.txt", &e), "%s", e.msg);
+    Tokenizer *t = tokenizer_open(folder, &e);
+    EXPECT(t && text_open(&in, path, &e), "%s", e.msg);
     for (; text_line(&in, &line, &n, &e) && line; lines++) {
-        Str text = {0}, back = {0};
+        Str text = {0}, back = {0}, want_back = {0};
         Ids ids = {0};
         char *p = line;
         read_hex(&p, &text);
-        EXPECT(*p == '\t' && tokenizer_encode(t, text.p, text.n, SPECIAL_TEXT, &ids, &e));
+        EXPECT(*p == '\t' &&
+               tokenizer_encode(t, text.p, text.n, t->gpt1 ? SPECIAL_SPLIT : SPECIAL_TEXT, &ids, &e));
+        p++;
         for (size_t i = 0; i < ids.n; i++) {
-            long want = strtol(p, &p, 10);
-            EXPECT(ids.id[i] == want, "line %d, id %zu is %d, not %ld", lines + 1, i, ids.id[i], want);
+            char *end;
+            long want = strtol(p, &end, 10);
+            EXPECT(end > p && ids.id[i] == want, "line %d, id %zu is %d, not %ld", lines + 1, i, ids.id[i],
+                   want);
+            p = *end == ' ' ? end + 1 : end;
         }
-        EXPECT(strspn(p, " \t") == strlen(p), "line %d: more ids are due: %s", lines + 1, p);
-        EXPECT(tokenizer_decode(t, ids.id, ids.n, &back, &e));
-        EXPECT(back.n == text.n && (!text.n || !memcmp(back.p, text.p, text.n)), "line %d", lines + 1);
-        str_free(&text), str_free(&back), ids_free(&ids);
+        EXPECT(*p == 0 || *p == '\t', "line %d: more ids are due: %s", lines + 1, p);
+        if (*p == '\t')
+            p++, read_hex(&p, &want_back);
+        else
+            str_put(&want_back, text.p, text.n);
+        EXPECT(tokenizer_decode(t, ids.id, ids.n, &back, &e), "%s", e.msg);
+        EXPECT(back.n == want_back.n && (!back.n || !memcmp(back.p, want_back.p, back.n)), "line %d",
+               lines + 1);
+        str_free(&text), str_free(&back), str_free(&want_back), ids_free(&ids);
     }
-    EXPECT(lines == 90, "%d lines", lines);
+    EXPECT(lines == want_lines, "%d lines", lines);
     text_close(&in);
     tokenizer_free(t);
+}
+
+TEST(tokenizer_ids_golden) {
+    check_ids(GOLDEN, GOLDEN "/ids.txt", 90);
+}
+
+TEST(tokenizer_gpt1_golden) {
+    check_ids(GOLDEN "/gpt1", GOLDEN "/gpt1/ids.txt", 77);
+    check_ids(GOLDEN "/gpt1/tokenizer.json", GOLDEN "/gpt1/ids.txt", 77);
 }
 
 /* Do two tokenizers have the same tokens, merges and special tokens? */
@@ -180,6 +200,30 @@ TEST(tokenizer_folder_there_and_back) {
     }
     EXPECT(!tokenizer_save(t, "/nonexistent", &e));
     EXPECT_ERR(&e, "cannot write");
+    tokenizer_free(t);
+    free(dir), free(json);
+}
+
+TEST(tokenizer_gpt1_folder_there_and_back) {
+    Err e = {0};
+    char *dir = path_join(test_dir(), "saved"), *json = path_join(dir, "tokenizer.json");
+    Tokenizer *t = tokenizer_open(GOLDEN "/gpt1", &e);
+    EXPECT(t && t->gpt1 && tokenizer_eot(t) == -1 && dir_make(dir, &e) && tokenizer_save(t, dir, &e), "%s",
+           e.msg);
+    for (int file = 0; file < 2; file++) { /* tokenizer.json, then the other two */
+        Tokenizer *back = tokenizer_open(dir, &e);
+        EXPECT(back && back->gpt1 && alike(t, back), "file %d: %s", file, e.msg);
+        tokenizer_free(back);
+        remove(json);
+    }
+    /* bytes that are not UTF-8 are passed over, as the replacement character is */
+    Ids good = {0}, bad = {0};
+    EXPECT(tokenizer_encode(t, "the word", 8, SPECIAL_TEXT, &good, &e));
+    static const char broken[] = {'t', 'h', '\xff', 'e', ' ',    '\xe6', '\xbc',
+                                  'w', 'o', 'r',    'd', '\xed', '\xa0', '\x80'};
+    EXPECT(tokenizer_encode(t, broken, sizeof broken, SPECIAL_TEXT, &bad, &e));
+    EXPECT(good.n && good.n == bad.n && !memcmp(good.id, bad.id, good.n * sizeof *good.id));
+    ids_free(&good), ids_free(&bad);
     tokenizer_free(t);
     free(dir), free(json);
 }

@@ -7,6 +7,8 @@ corpus.txt                   made-up text
 tokenizer.json vocab.json merges.txt   what tokenizers learns from it, 400 entries, <|endoftext|> first
 pieces.txt                   texts cut by GPT-2's pattern: the pieces in hex, a space between
 ids.txt                      any bytes, in hex, a tab, and their ids under that vocabulary by tiktoken
+gpt1/                        a small tokenizer of GPT-1's kind by tokenizers; its ids.txt has a third column, the
+                             text, in hex, that the ids decode to
 """
 import json
 import os
@@ -14,7 +16,7 @@ import random
 
 import regex
 import tiktoken
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EOT = "<|endoftext|>"
@@ -72,6 +74,24 @@ def texts(rng):
                 b"  \n\n  \xf8 the", bytes(range(256)))
 
 
+def gpt1(text):
+    hf = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    hf.normalizer = normalizers.BertNormalizer(lowercase=True)
+    hf.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    hf.decoder = decoders.BPEDecoder(suffix="</w>")
+    hf.train_from_iterator([text, "".join(map(chr, range(33, 127)))], trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False))
+    os.makedirs(path("gpt1"), exist_ok=True)
+    hf.save(path("gpt1/tokenizer.json"), pretty=False)
+    hf.model.save(path("gpt1"))
+    cases = PIECES + [text[i * 500 : i * 500 + 80] for i in range(8)] + [
+        "", " ", "The ÉTÉ's über-Ærø, İstanbul ẞ ﬁ Ⅷ", "漢字かな한국어각", "a\u00adb\u200bc\u0301d", "x<unk>y", "Word" * 40, "</w>", "¡¿«»—…"]
+    with open(path("gpt1/ids.txt"), "w") as f:
+        for t in cases:
+            ids = hf.encode(t).ids
+            f.write("\t".join([t.encode().hex(), " ".join(map(str, ids)), hf.decode(ids, skip_special_tokens=False).encode().hex()]) + "\n")
+
+
 def main():
     rng = random.Random(11)
     text = corpus(rng)
@@ -83,6 +103,7 @@ def main():
             pieces = regex.findall(PATTERN, p)
             assert "".join(pieces) == p
             f.write(" ".join(x.encode().hex() for x in pieces) + "\n")
+    gpt1(text)
     enc = oracle()
     with open(path("ids.txt"), "w") as f:
         for t in texts(rng):
