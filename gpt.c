@@ -4,14 +4,15 @@
  *
  *     embedding, site 0 -> attention 0 -> site 1 -> mlp 0 -> site 2 -> attention 1 -> ... -> site 2L -> head
  *
- * A block reads the operand h of the site before it and writes delta. Site k adds that delta to what the site before it
- * carries on, and normalises:
+ * A block reads the operand h of the site before it and writes delta. Site k adds that delta to what the site
+ * before it carries on, and normalises:
  *
  *     x_k = carried_(k-1) + dropout(delta),    h_k = norm_k(x_k)
  *
- * Pre-norm (GPT-2, GPT-3) carries x: site 0 is h.0.ln_1 over the embedding, site 2l is h.l.ln_1, site 2l+1 is h.l.ln_2, and
- * site 2L is ln_f. Post-norm (GPT-1) carries h: site 0 is the embedding itself, site 2l+1 is h.l.ln_1 after attention l,
- * and site 2l+2 is h.l.ln_2 after mlp l. Nothing else differs between the two, forward or backward.
+ * Pre-norm (GPT-2, GPT-3) carries x: site 0 is h.0.ln_1 over the embedding, site 2l is h.l.ln_1, site 2l+1 is
+ * h.l.ln_2, and site 2L is ln_f. Post-norm (GPT-1) carries h: site 0 is the embedding itself, site 2l+1 is
+ * h.l.ln_1 after attention l, and site 2l+2 is h.l.ln_2 after mlp l. Nothing else differs between the two,
+ * forward or backward.
  *
  * Read in this order: the table, the pass, the plan. */
 #include "gpt.h"
@@ -27,7 +28,7 @@ static int64_t round_up(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-/* ---- what kind of layer ---------------------------------------------------------------------------------- */
+/* ---- what kind of layer -------------------------------------------------------------------------------- */
 
 static bool is_post_norm(const ModelConfig *c) {
     return !strcmp(c->model_type, "openai-gpt");
@@ -46,28 +47,13 @@ static LayerKind layer_kind(const ModelConfig *c, int l) {
     return (LayerKind){.window = banded ? (int)c->attention_window : 0, .scale = (float)scale};
 }
 
-/* ---- the parameter table --------------------------------------------------------------------------------- */
+/* ---- the parameter table ------------------------------------------------------------------------------- */
 
-enum {
-    WTE,
-    WPE, /* before the layers */
-    LN1_G,
-    LN1_B,
-    QKV_W,
-    QKV_B,
-    OUT_W,
-    OUT_B,
-    LN2_G,
-    LN2_B,
-    FC_W,
-    FC_B,
-    DOWN_W,
-    DOWN_B, /* in each */
-    LNF_G,
-    LNF_B,
-    HEAD_W, /* after them */
-    N_ROLES
-};
+/* What a tensor is for: before the layers, in each of them, after them. A bias follows its weight. */
+enum { WTE, WPE, LAYER_ROLES };
+enum { LN1_W = LAYER_ROLES, LN1_B, QKV_W, QKV_B, OUT_W, OUT_B, MLP_ROLES };
+enum { LN2_W = MLP_ROLES, LN2_B, FC_W, FC_B, DOWN_W, DOWN_B, LAST_ROLES };
+enum { LNF_W = LAST_ROLES, LNF_B, HEAD_W, N_ROLES };
 
 typedef enum { NONE, VOCAB, POSITIONS, WIDTH, WIDTH3, INNER } Dim;
 
@@ -81,26 +67,26 @@ static const struct {
 } roles[N_ROLES] = {
     [WTE] = {"wte.weight", {VOCAB, WIDTH}, INIT_NORMAL, SPLIT_VOCAB, false},
     [WPE] = {"wpe.weight", {POSITIONS, WIDTH}, INIT_NORMAL, SPLIT_NONE, false},
-    [LN1_G] = {"ln_1.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
+    [LN1_W] = {"ln_1.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
     [LN1_B] = {"ln_1.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
     [QKV_W] = {"attn.c_attn.weight", {WIDTH, WIDTH3}, INIT_NORMAL, SPLIT_COLUMNS, false},
     [QKV_B] = {"attn.c_attn.bias", {WIDTH3}, INIT_ZERO, SPLIT_COLUMNS, false},
     [OUT_W] = {"attn.c_proj.weight", {WIDTH, WIDTH}, INIT_NORMAL, SPLIT_ROWS, true},
     [OUT_B] = {"attn.c_proj.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
-    [LN2_G] = {"ln_2.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
+    [LN2_W] = {"ln_2.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
     [LN2_B] = {"ln_2.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
     [FC_W] = {"mlp.c_fc.weight", {WIDTH, INNER}, INIT_NORMAL, SPLIT_COLUMNS, false},
     [FC_B] = {"mlp.c_fc.bias", {INNER}, INIT_ZERO, SPLIT_COLUMNS, false},
     [DOWN_W] = {"mlp.c_proj.weight", {INNER, WIDTH}, INIT_NORMAL, SPLIT_ROWS, true},
     [DOWN_B] = {"mlp.c_proj.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
-    [LNF_G] = {"ln_f.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
+    [LNF_W] = {"ln_f.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
     [LNF_B] = {"ln_f.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
     [HEAD_W] = {"lm_head.weight", {VOCAB, WIDTH}, INIT_NORMAL, SPLIT_VOCAB, false},
 };
 
 static bool role_is_in(const ModelConfig *c, int role) {
     if (role == HEAD_W) return !c->tie_word_embeddings;
-    return !is_post_norm(c) || (role != LNF_G && role != LNF_B);
+    return !is_post_norm(c) || (role != LNF_W && role != LNF_B);
 }
 
 static int64_t dim_size(const ModelConfig *c, Dim d) {
@@ -115,8 +101,8 @@ static int64_t dim_size(const ModelConfig *c, Dim d) {
     return 1;
 }
 
-/* GPT-2 draws the matrices that write into the stream smaller, so that the sum of 2L of them keeps its size (Radford
- * et al. 2019, section 2.3). */
+/* GPT-2 draws the matrices that write into the stream smaller, so that the sum of 2L of them keeps its size
+ * (Radford et al. 2019, section 2.3). */
 static double init_std(const ModelConfig *c, int role) {
     bool smaller = roles[role].residual && !is_post_norm(c);
     return c->initializer_range / (smaller ? sqrt(2.0 * (double)c->n_layer) : 1);
@@ -140,17 +126,13 @@ static Param param_make(const ModelConfig *c, int layer, int role) {
 }
 
 Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements) {
+    static const int parts[] = {WTE, LAYER_ROLES, LAST_ROLES, N_ROLES};
     int L = (int)c->n_layer;
     Param *table = xcalloc((size_t)(L + 1) * N_ROLES, sizeof *table);
     *n = 0;
     for (int layer = -1; layer <= L; layer++) {
-        int first = layer < 0   ? WTE
-                    : layer < L ? LN1_G
-                                : LNF_G,
-            end = layer < 0   ? LN1_G
-                  : layer < L ? LNF_G
-                              : N_ROLES;
-        for (int role = first; role < end; role++)
+        int part = layer < 0 ? 0 : layer < L ? 1 : 2;
+        for (int role = parts[part]; role < parts[part + 1]; role++)
             if (role_is_in(c, role)) table[(*n)++] = param_make(c, layer, role);
     }
     /* In memory, all that decays comes first: the optimizer then makes one sweep over each kind. */
@@ -176,7 +158,15 @@ double gpt_flops_per_token(const ModelConfig *c, int64_t T) {
     return 6.0 * (double)gpt_count(c, false) + 6.0 * (double)(c->n_layer * c->n_embd * T);
 }
 
-/* ---- the model in memory --------------------------------------------------------------------------------- */
+/* ---- the model in memory ------------------------------------------------------------------------------- */
+
+/* y = x W + b */
+typedef struct Affine {
+    Linear *linear;
+    float *b, *db; /* [out], or NULL */
+} Affine;
+enum { QKV, OUT, FC, DOWN, N_AFFINE };
+static const int affine_role[N_AFFINE] = {QKV_W, OUT_W, FC_W, DOWN_W};
 
 /* Between two blocks: the residual stream and the next block's operand. */
 typedef struct Site {
@@ -187,13 +177,12 @@ typedef struct Site {
 } Site;
 
 typedef struct Layer {
-    Attention attention;
-    Linear *qkv, *out, *fc, *down;
-    float *qkv_b, *out_b, *fc_b, *down_b, *dqkv_b, *dout_b, *dfc_b, *ddown_b;
-    Tensor qkv_y; /* [n, 3, NH, HS] */
-    Tensor att;   /* [n, NH, HS] */
-    float *lse;   /* [B, NH, T] */
-    Tensor fc_y;  /* [n, inner] before GELU */
+    Affine affine[N_AFFINE];
+    Attention attention; /* all but B, T and dropout */
+    Tensor qkv;          /* [n, 3, NH, HS] */
+    Tensor att;          /* [n, NH, HS] */
+    float *lse;          /* [B, NH, T] */
+    Tensor fc;           /* [n, inner] before GELU */
 } Layer;
 
 struct Gpt {
@@ -211,14 +200,14 @@ struct Gpt {
     int64_t elements;
     float *w, *dw; /* [elements] */
     float *wte, *wpe, *dwte, *dwpe;
-    Linear *head;
     Layer *layer; /* [L] */
     Site *site;   /* [2L + 1] */
+    Affine head;
 
     int32_t *tokens, *targets, *pos, *slot, *best; /* [rows] */
     float *loss;                                   /* [rows] */
-    /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU, the gradients of the
-     * stream (fp32), of an operand h, and of the widest tensor in a layer. */
+    /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU, the
+     * gradients of the stream (fp32), of an operand h, and of the widest tensor in a layer. */
     Tensor delta, gelu, dx, dh, wide;
     Tensor logits, dlogits;
     int64_t chunk; /* rows of logits */
@@ -235,7 +224,7 @@ typedef struct Pass {
     float scale;     /* of the loss in the gradients */
 } Pass;
 
-/* ---- the pass: forward ----------------------------------------------------------------------------------- */
+/* ---- the pass: forward --------------------------------------------------------------------------------- */
 
 /* The places where dropout acts, as numbers for the generator. */
 enum { DROP_EMBEDDING, DROP_ATTENTION, DROP_ATTENTION_OUT, DROP_MLP_OUT };
@@ -287,27 +276,31 @@ static void site_forward(Gpt *m, const Pass *p, int k) {
                          (float)m->c.layer_norm_epsilon, p->n, m->c.n_embd, site_dropout(m, p, k));
 }
 
+/* y (and pre) = act(x W + b), for one of layer l's four. */
+static void affine_forward(Gpt *m, const Pass *p, int l, int which, Tensor y, Tensor pre, Tensor x, Act act) {
+    const Affine *a = &m->layer[l].affine[which];
+    m->ops->linear_forward(y, pre, x, a->linear, a->b, act, p->n);
+}
+
 static void attention_forward(Gpt *m, const Pass *p, int l) {
-    Layer *y = &m->layer[l];
-    Attention a = attention_of(m, p, l);
-    m->ops->linear_forward(y->qkv_y, NO_TENSOR, m->site[2 * l].h, y->qkv, y->qkv_b, ACT_NONE, p->n);
-    if (p->kv)
-        m->ops->attention_cached(y->att, y->qkv_y, p->kv->k[l], p->kv->v[l], p->kv->capacity, m->slot, m->pos,
-                                 p->n, &a);
+    const Layer *y = &m->layer[l];
+    const Attention a = attention_of(m, p, l);
+    const KvCache *kv = p->kv;
+    affine_forward(m, p, l, QKV, y->qkv, NO_TENSOR, m->site[2 * l].h, ACT_NONE);
+    if (kv)
+        m->ops->attention_cached(y->att, y->qkv, kv->k[l], kv->v[l], kv->capacity, m->slot, m->pos, p->n, &a);
     else
-        m->ops->attention_forward(y->att, y->lse, y->qkv_y, &a);
-    m->ops->linear_forward(m->delta, NO_TENSOR, y->att, y->out, y->out_b, ACT_NONE, p->n);
+        m->ops->attention_forward(y->att, y->lse, y->qkv, &a);
+    affine_forward(m, p, l, OUT, m->delta, NO_TENSOR, y->att, ACT_NONE);
 }
 
 static void mlp_up(Gpt *m, const Pass *p, int l) {
-    Layer *y = &m->layer[l];
-    m->ops->linear_forward(m->gelu, p->train ? y->fc_y : NO_TENSOR, m->site[2 * l + 1].h, y->fc, y->fc_b,
-                           ACT_GELU, p->n);
+    Tensor pre = p->train ? m->layer[l].fc : NO_TENSOR;
+    affine_forward(m, p, l, FC, m->gelu, pre, m->site[2 * l + 1].h, ACT_GELU);
 }
 
 static void mlp_down(Gpt *m, const Pass *p, int l) {
-    Layer *y = &m->layer[l];
-    m->ops->linear_forward(m->delta, NO_TENSOR, m->gelu, y->down, y->down_b, ACT_NONE, p->n);
+    affine_forward(m, p, l, DOWN, m->delta, NO_TENSOR, m->gelu, ACT_NONE);
 }
 
 static void forward(Gpt *m, const Pass *p) {
@@ -334,11 +327,11 @@ static Tensor final_hidden(const Gpt *m, int64_t row) {
 
 /* Logits of rows lo .. lo + n of the last hidden state, into m->logits. */
 static void head_forward(Gpt *m, int64_t lo, int64_t n) {
-    m->ops->linear_forward(m->logits, NO_TENSOR, final_hidden(m, lo), m->head, NULL, ACT_NONE, n);
+    m->ops->linear_forward(m->logits, NO_TENSOR, final_hidden(m, lo), m->head.linear, NULL, ACT_NONE, n);
 }
 
-/* The loss of every row, and if training the gradients of the head and of the last hidden state, by chunks of rows: the
- * logits never exist whole. */
+/* The loss of every row, and if training the gradients of the head and of the last hidden state, by chunks of
+ * rows: the logits never exist whole. */
 static void classify(Gpt *m, const Pass *p, int32_t *best) {
     int64_t chunk = chunk_of(m, p->n);
     for (int64_t lo = 0; lo < p->n; lo += chunk) {
@@ -348,14 +341,14 @@ static void classify(Gpt *m, const Pass *p, int32_t *best) {
                            m->logits.p, m->targets + lo, p->scale, n, m->c.vocab_size, m->Vp);
         if (p->train)
             m->ops->linear_backward(tensor_at(m->dh, lo * m->c.n_embd), m->dlogits, final_hidden(m, lo),
-                                    NO_TENSOR, ACT_NONE, m->head, NULL, p->accumulate || lo > 0, n);
+                                    NO_TENSOR, ACT_NONE, m->head.linear, NULL, p->accumulate || lo > 0, n);
     }
 }
 
-/* ---- the pass: backward ---------------------------------------------------------------------------------- */
+/* ---- the pass: backward -------------------------------------------------------------------------------- */
 
-/* In: m->dx, the gradient that reaches the stream from above (none at the top), and m->dh, that of h_k. Out: m->dx below
- * the site, and m->delta, the gradient of the delta that came into it. */
+/* In: m->dx, the gradient that reaches the stream from above (none at the top), and m->dh, that of h_k. Out:
+ * m->dx below the site, and m->delta, the gradient of the delta that came into it. */
 static void site_backward(Gpt *m, const Pass *p, int k) {
     Site *s = &m->site[k];
     Tensor from_above = k == 2 * m->c.n_layer ? NO_TENSOR : m->dx;
@@ -365,28 +358,31 @@ static void site_backward(Gpt *m, const Pass *p, int k) {
                           site_dropout(m, p, k));
 }
 
+/* dx, and the gradients of W and b, from dy; with `act`, x = act(pre) is made again. */
+static void affine_backward(Gpt *m, const Pass *p, int l, int which, Tensor dx, Tensor dy, Tensor x,
+                            Tensor pre, Act act) {
+    const Affine *a = &m->layer[l].affine[which];
+    m->ops->linear_backward(dx, dy, x, pre, act, a->linear, a->db, p->accumulate, p->n);
+}
+
 /* From m->delta, the gradient of the block's output, to m->dh, that of its operand. */
 static void mlp_backward(Gpt *m, const Pass *p, int l) {
-    Layer *y = &m->layer[l];
-    bool acc = p->accumulate;
-    m->ops->linear_backward(m->wide, m->delta, m->gelu, y->fc_y, ACT_GELU, y->down, y->ddown_b, acc, p->n);
-    m->ops->linear_backward(m->dh, m->wide, m->site[2 * l + 1].h, NO_TENSOR, ACT_NONE, y->fc, y->dfc_b, acc,
-                            p->n);
+    affine_backward(m, p, l, DOWN, m->wide, m->delta, m->gelu, m->layer[l].fc, ACT_GELU);
+    affine_backward(m, p, l, FC, m->dh, m->wide, m->site[2 * l + 1].h, NO_TENSOR, ACT_NONE);
 }
 
 static void attention_backward(Gpt *m, const Pass *p, int l) {
-    Layer *y = &m->layer[l];
-    Attention a = attention_of(m, p, l);
-    bool acc = p->accumulate;
-    m->ops->linear_backward(m->dh, m->delta, y->att, NO_TENSOR, ACT_NONE, y->out, y->dout_b, acc, p->n);
-    m->ops->attention_backward(m->wide, m->dh, y->att, y->qkv_y, y->lse, &a);
-    m->ops->linear_backward(m->dh, m->wide, m->site[2 * l].h, NO_TENSOR, ACT_NONE, y->qkv, y->dqkv_b, acc,
-                            p->n);
+    const Layer *y = &m->layer[l];
+    const Attention a = attention_of(m, p, l);
+    affine_backward(m, p, l, OUT, m->dh, m->delta, y->att, NO_TENSOR, ACT_NONE);
+    m->ops->attention_backward(m->wide, m->dh, y->att, y->qkv, y->lse, &a);
+    affine_backward(m, p, l, QKV, m->dh, m->wide, m->site[2 * l].h, NO_TENSOR, ACT_NONE);
 }
 
-/* Fill the shared buffers again with what layer l's backward reads. Norms are cheap, so the operands h are never kept; when
- * blocks are recomputed, nothing is but what site 2l carried (Chen et al. 2016). The very same calls give the very same bits.
- * The last layer's buffers still stand, and pre-norm's next site kept its own x: there the last product is not needed. */
+/* Fill the shared buffers again with what layer l's backward reads. Norms are cheap, so the operands h are
+ * never kept; when blocks are recomputed, nothing is but what site 2l carried (Chen et al. 2016). The very
+ * same calls give the very same bits. The last layer's buffers still stand, and pre-norm's next site kept its
+ * own x: there the last product is not needed. */
 static void layer_again(Gpt *m, const Pass *p, int l) {
     bool blocks = m->o.recompute == RECOMPUTE_BLOCK;
     if (!blocks || !m->post_norm) site_norm(m, p, 2 * l);
@@ -426,7 +422,7 @@ static void backward(Gpt *m, const Pass *p) {
     embed_backward(m, p);
 }
 
-/* ---- training and scoring -------------------------------------------------------------------------------- */
+/* ---- training and scoring ------------------------------------------------------------------------------ */
 
 static void upload_tokens(Gpt *m, int32_t *dst, const int32_t *src, int64_t n, int32_t least) {
     for (int64_t i = 0; i < n; i++)
@@ -461,11 +457,11 @@ void gpt_losses(Gpt *m, const Batch *b, float *loss, int32_t *best) {
     if (best) m->ops->to_host(best, m->best, (size_t)p.n * sizeof *best);
 }
 
-/* ---- serving --------------------------------------------------------------------------------------------- */
+/* ---- serving ------------------------------------------------------------------------------------------- */
 
+/* Of the keys, or of the values, of one layer; a multiple of 64 bytes. */
 static int64_t kv_elements(const ModelConfig *c, int slots, int64_t capacity) {
-    return round_up(slots * c->n_embd * capacity,
-                    32); /* of keys, or of values, in one layer; 64 bytes at least */
+    return round_up(slots * c->n_embd * capacity, 32);
 }
 
 size_t kv_bytes(const ModelConfig *c, Dtype d, int slots, int64_t capacity) {
@@ -523,7 +519,7 @@ void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot,
     }
 }
 
-/* ---- the plan -------------------------------------------------------------------------------------------- */
+/* ---- the plan ------------------------------------------------------------------------------------------ */
 
 /* Hands out pieces of memory. Run once without memory it measures; run again with that much it places. */
 typedef struct Plan {
@@ -546,8 +542,8 @@ static Tensor plan_kept(Plan *keep, bool own, Tensor shared, int64_t elements) {
     return own ? plan_tensor(keep, elements, shared.dtype) : shared;
 }
 
-/* Sites keep what backward cannot make again: every x, or, when blocks are recomputed, what each layer starts from. Shared
- * buffers go by parity, so that a site never overwrites what the site before it carries. */
+/* Sites keep what backward cannot make again: every x, or, when blocks are recomputed, what each layer starts
+ * from. Shared buffers go by parity, so that a site never overwrites what the site before it carries. */
 static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
     const int64_t n = m->rows * m->c.n_embd;
     const bool blocks = m->o.recompute == RECOMPUTE_BLOCK, every_x = m->o.train && !blocks;
@@ -571,24 +567,24 @@ static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
     const int64_t C = m->rows * m->c.n_embd, F = m->rows * model_inner(&m->c), NH = m->rows * m->c.n_head;
     const Dtype d = m->o.compute;
     const bool own = m->o.train && m->o.recompute == RECOMPUTE_NONE;
-    Layer shared = {.qkv_y = {.dtype = d}, .att = {.dtype = d}, .fc_y = {.dtype = d}};
+    Layer shared = {.qkv = {.dtype = d}, .att = {.dtype = d}, .fc = {.dtype = d}};
     if (!own) {
-        shared.qkv_y = plan_tensor(work, 3 * C, d);
+        shared.qkv = plan_tensor(work, 3 * C, d);
         shared.att = plan_tensor(work, C, d);
         shared.lse = plan_take(work, NH, sizeof(float));
-        if (m->o.train) shared.fc_y = plan_tensor(work, F, d);
+        if (m->o.train) shared.fc = plan_tensor(work, F, d);
     }
     for (int64_t l = 0; l < m->c.n_layer; l++) {
         Layer *y = &m->layer[l];
-        y->qkv_y = plan_kept(keep, own, shared.qkv_y, 3 * C);
+        y->qkv = plan_kept(keep, own, shared.qkv, 3 * C);
         y->att = plan_kept(keep, own, shared.att, C);
         y->lse = own ? plan_take(keep, NH, sizeof(float)) : shared.lse;
-        y->fc_y = plan_kept(keep, own, shared.fc_y, F);
+        y->fc = plan_kept(keep, own, shared.fc, F);
     }
 }
 
-/* Enough rows of logits for an efficient product, few enough to be small beside the activations. A constant, so that
- * results depend on nothing but the model and the batch. */
+/* Enough rows of logits for an efficient product, few enough to be small beside the activations. A constant,
+ * so that results depend on nothing but the model and the batch. */
 enum { LOGITS_BYTES = 64 << 20, CHUNK_MULTIPLE = 64 };
 
 static int64_t logits_rows(const Gpt *m) {
@@ -625,7 +621,7 @@ static void plan_buffers(Gpt *m, Plan *keep, Plan *work) {
     plan_scratch(m, work);
 }
 
-/* ---- making it ------------------------------------------------------------------------------------------- */
+/* ---- making it ----------------------------------------------------------------------------------------- */
 
 /* The one map from (layer, role) to a tensor: layers may come to share theirs here. */
 static const Param *find(const Gpt *m, int64_t layer, int role) {
@@ -654,48 +650,46 @@ static LinearSpec linear_spec(const Gpt *m, int64_t layer, int role) {
     return s;
 }
 
-/* Measures every linear's prepared copies, and makes them if `create`. */
-static bool make_linears(Gpt *m, bool create, Err *e) {
-    static const int in_layer[] = {QKV_W, OUT_W, FC_W, DOWN_W};
-    int64_t L = m->c.n_layer;
-    m->memory.prepared = 0;
-    for (int64_t i = 0; i <= 4 * L; i++) {
-        Layer *y = &m->layer[i / 4];
-        bool is_head = i == 4 * L, tied = m->c.tie_word_embeddings;
-        LinearSpec s = is_head ? linear_spec(m, tied ? -1 : L, tied ? WTE : HEAD_W)
-                               : linear_spec(m, i / 4, in_layer[i % 4]);
-        m->memory.prepared += m->ops->linear_bytes(&s);
-        Linear **at = is_head ? &m->head : (Linear * *[]){&y->qkv, &y->out, &y->fc, &y->down}[i % 4];
-        if (create && !(*at = m->ops->linear_create(&s, e))) return false;
-    }
-    return true;
+/* Measures a linear's prepared copies; if there are weights, makes it. */
+static bool make_affine(Gpt *m, Affine *a, int64_t layer, int role, Err *e) {
+    LinearSpec s = linear_spec(m, layer, role);
+    m->memory.prepared += m->ops->linear_bytes(&s);
+    if (!m->w) return true;
+    if (role != WTE && role != HEAD_W)
+        a->b = weight(m, layer, role + 1), a->db = gradient(m, layer, role + 1);
+    return (a->linear = m->ops->linear_create(&s, e)) != NULL;
 }
 
-/* Pointers into the table's tensors, looked up once. */
-static void bind_parameters(Gpt *m) {
-    const int64_t L = m->c.n_layer;
+static bool make_affines(Gpt *m, Err *e) {
+    m->memory.prepared = 0;
+    for (int64_t l = 0; l < m->c.n_layer; l++)
+        for (int i = 0; i < N_AFFINE; i++)
+            if (!make_affine(m, &m->layer[l].affine[i], l, affine_role[i], e)) return false;
+    if (m->c.tie_word_embeddings) return make_affine(m, &m->head, -1, WTE, e);
+    return make_affine(m, &m->head, m->c.n_layer, HEAD_W, e);
+}
+
+static void bind_embeddings(Gpt *m) {
     m->wte = weight(m, -1, WTE), m->dwte = gradient(m, -1, WTE);
     m->wpe = weight(m, -1, WPE), m->dwpe = gradient(m, -1, WPE);
-    for (int64_t l = 0; l < L; l++) {
-        Layer *y = &m->layer[l];
-        y->qkv_b = weight(m, l, QKV_B), y->dqkv_b = gradient(m, l, QKV_B);
-        y->out_b = weight(m, l, OUT_B), y->dout_b = gradient(m, l, OUT_B);
-        y->fc_b = weight(m, l, FC_B), y->dfc_b = gradient(m, l, FC_B);
-        y->down_b = weight(m, l, DOWN_B), y->ddown_b = gradient(m, l, DOWN_B);
-    }
-    for (int64_t k = 0; k <= 2 * L; k++) {
+}
+
+/* The model's norms in order, two a layer and then ln_f, stand at the sites in order, post-norm's from site 1
+ * on. */
+static void bind_norms(Gpt *m) {
+    const int64_t last = 2 * m->c.n_layer;
+    for (int64_t k = m->post_norm; k <= last; k++) {
+        const int64_t norm = k - m->post_norm;
+        const int role = norm == last ? LNF_W : norm % 2 ? LN2_W : LN1_W;
         Site *s = &m->site[k];
-        /* Which of the model's norms this is, in order: two a layer, then ln_f. */
-        int64_t norm = m->post_norm ? k - 1 : k;
-        if (norm < 0) continue;
-        int g = norm == 2 * L ? LNF_G : norm % 2 ? LN2_G : LN1_G, b = g + 1;
-        s->g = weight(m, norm / 2, g), s->dg = gradient(m, norm / 2, g);
-        s->b = weight(m, norm / 2, b), s->db = gradient(m, norm / 2, b);
+        s->g = weight(m, norm / 2, role), s->dg = gradient(m, norm / 2, role);
+        s->b = weight(m, norm / 2, role + 1), s->db = gradient(m, norm / 2, role + 1);
     }
 }
 
 /* Everything about the model but its memory. */
 static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
+    CHECK(c->vocab_size > 0 && c->n_layer > 0 && o->B > 0 && o->T > 0);
     Gpt *m = xcalloc(1, sizeof *m);
     m->c = *c, m->o = *o, m->ops = o->ops;
     m->post_norm = is_post_norm(c);
@@ -715,7 +709,7 @@ static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
     }
     Plan keep = {0}, work = {0};
     plan_buffers(m, &keep, &work);
-    make_linears(m, false, NULL);
+    make_affines(m, NULL);
     m->memory.weights = (size_t)m->elements * sizeof(float);
     m->memory.gradients = o->train ? m->memory.weights : 0;
     m->memory.activations = keep.used;
@@ -747,8 +741,9 @@ Gpt *gpt_create(const ModelConfig *c, const GptOptions *o, Err *e) {
     if (ok) {
         m->w = m->owned[0], m->dw = m->owned[1];
         plan_buffers(m, &(Plan){.base = m->owned[2]}, &(Plan){.base = m->owned[3]});
-        bind_parameters(m);
-        ok = make_linears(m, true, e);
+        bind_embeddings(m);
+        bind_norms(m);
+        ok = make_affines(m, e);
     }
     if (ok) return m;
     gpt_free(m);
@@ -757,15 +752,10 @@ Gpt *gpt_create(const ModelConfig *c, const GptOptions *o, Err *e) {
 
 void gpt_free(Gpt *m) {
     if (!m) return;
-    for (int64_t l = 0; l < m->c.n_layer; l++) {
-        Layer *y = &m->layer[l];
-        Linear *all[] = {y->qkv, y->out, y->fc, y->down};
-        for (int i = 0; i < 4; i++)
-            if (all[i]) m->ops->linear_free(all[i]);
-    }
-    if (m->head) m->ops->linear_free(m->head);
-    for (int i = 0; i < 4; i++)
-        if (m->owned[i]) m->ops->release(m->owned[i]);
+    for (int64_t l = 0; l < m->c.n_layer; l++)
+        for (int i = 0; i < N_AFFINE; i++) m->ops->linear_free(m->layer[l].affine[i].linear);
+    m->ops->linear_free(m->head.linear);
+    for (int i = 0; i < 4; i++) m->ops->release(m->owned[i]);
     free(m->table);
     free(m->layer);
     free(m->site);
@@ -773,12 +763,9 @@ void gpt_free(Gpt *m) {
 }
 
 void gpt_weights_changed(Gpt *m) {
-    for (int64_t l = 0; l < m->c.n_layer; l++) {
-        Layer *y = &m->layer[l];
-        Linear *all[] = {y->qkv, y->out, y->fc, y->down};
-        for (int i = 0; i < 4; i++) m->ops->linear_refresh(all[i]);
-    }
-    m->ops->linear_refresh(m->head);
+    for (int64_t l = 0; l < m->c.n_layer; l++)
+        for (int i = 0; i < N_AFFINE; i++) m->ops->linear_refresh(m->layer[l].affine[i].linear);
+    m->ops->linear_refresh(m->head.linear);
 }
 
 const ModelConfig *gpt_config(const Gpt *m) {
@@ -800,7 +787,7 @@ int64_t gpt_elements(const Gpt *m) {
     return m->elements;
 }
 
-/* ---- initial weights ------------------------------------------------------------------------------------- */
+/* ---- initial weights ----------------------------------------------------------------------------------- */
 
 /* By pieces that stay in a core's cache, so that the memory is written once and by all threads. */
 static void init_param(Gpt *m, const Param *p, uint64_t seed, uint64_t row) {

@@ -1,4 +1,5 @@
-/* gpt.h - floor 3: the model. One parameter table, the forward and the backward pass, written once over ops.h. */
+/* gpt.h - floor 3: the model. One parameter table, the forward and the backward pass, written once over
+ * ops.h. */
 #ifndef GPT_GPT_H
 #define GPT_GPT_H
 
@@ -7,8 +8,8 @@
 #include "ops.h"
 
 /* ---- the parameter table ---------------------------------------------------------------------------------
- * One row a tensor, in file order. Allocation, initialisation, the optimizer, saving, loading and counting walk
- * it; nothing else knows where a parameter lives. */
+ * One row a tensor, in file order. Allocation, initialisation, the optimizer, saving, loading and counting
+ * walk it; nothing else knows where a parameter lives. */
 
 typedef enum { INIT_ZERO, INIT_ONE, INIT_NORMAL } Init;
 typedef enum { SPLIT_NONE, SPLIT_COLUMNS, SPLIT_ROWS, SPLIT_VOCAB } Split; /* under tensor parallelism */
@@ -45,7 +46,7 @@ typedef struct GptMemory {
     size_t weights, gradients, prepared, activations, workspace;
 } GptMemory;
 
-typedef struct Gpt Gpt; /* defined below the pass in gpt.c; members others may read have functions here */
+typedef struct Gpt Gpt; /* members that others may read have functions here */
 
 /* Everything is planned and allocated here. Weights are zeros until gpt_init or a checkpoint fills them. */
 Gpt *gpt_create(const ModelConfig *c, const GptOptions *o, Err *e);
@@ -55,8 +56,8 @@ bool gpt_memory(const ModelConfig *c, const GptOptions *o, GptMemory *mem, Err *
 /* The table alone, without a model: malloc'd rows, n of them; *elements is the length of Gpt.w. */
 Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements);
 int64_t gpt_count(const ModelConfig *c, bool with_positions); /* parameters, padding not counted */
-/* Model FLOPs of training one token at sequence length T: 6 N + 6 L C T, N without position embeddings (the causal
- * half of attention counted). */
+/* Model FLOPs of training one token at sequence length T: 6 N + 6 L C T, N without position embeddings (the
+ * causal half of attention counted). */
 double gpt_flops_per_token(const ModelConfig *c, int64_t T);
 
 const ModelConfig *gpt_config(const Gpt *m);
@@ -69,7 +70,7 @@ int64_t gpt_elements(const Gpt *m);
 void gpt_init(Gpt *m, uint64_t seed); /* values depend on (seed, name's row, element) only */
 void gpt_weights_changed(Gpt *m);     /* after init, load, or an optimizer step */
 
-/* ---- training --------------------------------------------------------------------------------------------- */
+/* ---- training ------------------------------------------------------------------------------------------ */
 
 typedef struct Batch {
     const int32_t *tokens, *targets; /* [B, T] each, host; target -1 is not scored */
@@ -78,13 +79,14 @@ typedef struct Batch {
     uint64_t seed;
 } Batch;
 
-/* One micro step: adds to (or, if not accumulate, sets) all gradients of `scale` * the sum of the tokens' losses.
- * Returns that sum of losses, unscaled. `scale` is 1 / tokens of the global batch. */
+/* One micro step: adds to (or, if not accumulate, sets) all gradients of `scale` * the sum of the tokens'
+ * losses. Returns that sum of losses, unscaled. `scale` is 1 / tokens of the global batch. */
 double gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate);
-/* Forward only, no dropout: loss [B*T] of each target in nats (0 where -1), best [B*T] the argmax (may be NULL). */
+/* Forward only, no dropout: loss [B*T] of each target in nats (0 where -1), best [B*T] the argmax (may be
+ * NULL). */
 void gpt_losses(Gpt *m, const Batch *b, float *loss, int32_t *best);
 
-/* ---- serving ---------------------------------------------------------------------------------------------- */
+/* ---- serving ------------------------------------------------------------------------------------------- */
 
 typedef struct KvCache {
     Tensor *k, *v; /* [n_layer], each [slots, NH, capacity, HS] */
@@ -97,8 +99,9 @@ size_t kv_bytes(const ModelConfig *c, Dtype d, int slots, int64_t capacity);
 bool kv_create(KvCache *kv, const Gpt *m, int slots, int64_t capacity, Err *e);
 void kv_free(KvCache *kv);
 
-/* Prefill and decode in one call: token i goes to position pos[i] of slot[i]; tokens of one slot stand in a row with
- * rising positions. n <= B * T of the options. logits (host, [n_want, V] fp32) of the rows listed in want[]. */
+/* Prefill and decode in one call: token i goes to position pos[i] of slot[i]; tokens of one slot stand in a
+ * row with rising positions. n <= B * T of the options. logits (host, [n_want, V] fp32) of the rows listed in
+ * want[]. */
 void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot, const int32_t *pos, int n,
                 const int32_t *want, int n_want, float *logits);
 

@@ -25,8 +25,8 @@ double optim_grad_norm(const Gpt *m) {
     return sqrt(gpt_options(m)->ops->sum_squares(gpt_gradients(m), gpt_elements(m)));
 }
 
-/* One call for each unbroken run of rows with this decay (what lies between them is padding: zeros, and stays zeros). The
- * table's order within memory makes that one call for the matrices and one for the rest. */
+/* One call for each unbroken run of rows with this decay (what lies between them is padding: zeros, and stays
+ * zeros). The table's order within memory makes that one call for the matrices and one for the rest. */
 static void step_rows(Optim *o, Gpt *m, bool decay, const AdamW *a) {
     int n;
     const Param *table = gpt_table(m, &n);

@@ -622,8 +622,8 @@ void philox4x32(uint64_t key, uint64_t hi, uint64_t lo, uint32_t out[4]) {
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* The same for counters lo, lo + 1, ...: word i of block j at w[i][j]. A loop over blocks is one the compiler makes
- * vectors of. */
+/* The same for counters lo, lo + 1, ...: word i of block j at w[i][j]. A loop over blocks is one the compiler
+ * makes vectors of. */
 enum { PHILOX_BLOCKS = 64 };
 static void philox_many(uint64_t key, uint64_t hi, uint64_t lo, uint32_t w[4][PHILOX_BLOCKS]) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
@@ -660,8 +660,9 @@ uint64_t rand_below(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t ind
     return (uint64_t)(((unsigned __int128)x * n) >> 64);
 }
 
-/* Normal values by Box and Muller (1958): for uniform u, v the pair sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v). The
- * functions are short series without branches, so that the compiler makes vectors of them; their errors are below 1e-7. */
+/* Normal values by Box and Muller (1958): for uniform u, v the pair sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v).
+ * The functions are short series without branches, so that the compiler makes vectors of them; the values are right
+ * to 2e-6. */
 
 /* -2 ln((w + 1/2) / 2^32): with u = 2^e z, ln z = 2 atanh((z - 1) / (z + 1)). */
 static inline float minus_two_log(uint32_t w) {
@@ -676,7 +677,7 @@ static inline float minus_two_log(uint32_t w) {
     return -2 * (log_z + (float)e * 0.69314718f);
 }
 
-/* Two of them from two random words. The angle, within +-pi, is four times x: series for x, then doubled twice. */
+/* Two of them from two random words. The angle, within +-pi, is four times x: series for x, then doubled. */
 static inline void normal_pair(uint32_t w0, uint32_t w1, float std, float *a, float *b) {
     float r = std * sqrtf(minus_two_log(w0));
     float x = (float)(int32_t)w1 * (0.785398163f * 0x1p-31f), q = x * x;

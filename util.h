@@ -141,8 +141,8 @@ enum { RAND_INIT = 1, RAND_SHUFFLE, RAND_MIX, RAND_DROPOUT, RAND_SAMPLE, RAND_DE
 void philox4x32(uint64_t key, uint64_t hi, uint64_t lo, uint32_t out[4]);
 uint32_t rand_u32(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index);
 double rand_uniform(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index); /* [0, 1), 53 bits */
-/* n normal values of mean 0 and deviation std, elements first, first + 1, ... (first a multiple of 4) of the endless list
- * that (seed, purpose, step) names. */
+/* n normal values of mean 0 and deviation std: elements first, first + 1, ... (first a multiple of 4) of the
+ * endless list that (seed, purpose, step) names. */
 void rand_normals(float *out, size_t n, float std, uint64_t seed, uint32_t purpose, uint64_t step,
                   uint64_t first);
 uint64_t rand_below(uint64_t seed, uint32_t purpose, uint64_t step, uint64_t index, uint64_t n); /* [0, n) */

@@ -1,4 +1,5 @@
-/* test_golden.c - the whole model against PyTorch: test/golden/make_golden.py says how the files were made. */
+/* test_golden.c - the whole model against PyTorch: test/golden/make_golden.py says how the files were
+ * made. */
 #include "gpt.h"
 #include "optim.h"
 #include "safetensors.h"
@@ -11,8 +12,8 @@
 
 enum { STEPS = 10, B = 2, T = 19, N = B * T };
 
-/* How far a tensor may be from PyTorch's double precision, as |ours - theirs| / |theirs| (Euclidean norms), and a loss as a
- * relative error. fp32 rounds at 6e-8, bf16 at 4e-3; both add up over three layers. */
+/* How far a tensor may be from PyTorch's double precision, as |ours - theirs| / |theirs| (Euclidean norms),
+ * and a loss as a relative error. fp32 rounds at 6e-8, bf16 at 4e-3; both add up over three layers. */
 static const struct Bound {
     double tensor, loss, step_loss;
 } bound[] = {[DT_F32] = {2e-6, 1e-6, 1e-5}, [DT_BF16] = {2e-2, 5e-3, 5e-3}};

@@ -83,7 +83,7 @@ TEST(gpt_learns_a_batch_by_heart) {
         }
 }
 
-/* ---- the pass against itself ----------------------------------------------------------------------------- */
+/* ---- the pass against itself --------------------------------------------------------------------------- */
 
 enum { B = 3, T = 13, N = B * T };
 
@@ -194,7 +194,8 @@ static void expect_close(const float *a, const float *b, int64_t n, double limit
     EXPECT(sqrt(d / s) < limit, "%s: off by %.3g", what, sqrt(d / s));
 }
 
-/* One batch, the same sequences one by one, and logits in small chunks: sums in another order, and the same masks. */
+/* One batch, the same sequences one by one, and logits in small chunks: sums in another order, and the same
+ * masks. */
 TEST(gpt_micro_batches_and_chunks_add_up) {
     for (int type = 0; type < N_TYPES; type++) {
         ModelConfig c = lively(type);
@@ -234,7 +235,7 @@ TEST(gpt_short_batches_fit_in_long_ones) {
     gpt_free(fresh);
 }
 
-/* ---- serving --------------------------------------------------------------------------------------------- */
+/* ---- serving ------------------------------------------------------------------------------------------- */
 
 static double nll(const float *logits, int64_t V, int32_t target) {
     double max = logits[0], sum = 0;
@@ -243,8 +244,8 @@ static double nll(const float *logits, int64_t V, int32_t target) {
     return max + log(sum) - logits[target];
 }
 
-/* The sequences of the batch through the cache, in calls that mix prefill and single tokens of several slots: the losses
- * from those logits are the losses of the full forward pass. */
+/* The sequences of the batch through the cache, in calls that mix prefill and single tokens of several slots:
+ * the losses from those logits are the losses of the full forward pass. */
 TEST(gpt_decoding_is_the_forward_pass) {
     static const struct {
         int first[B], count[B]; /* of each sequence's tokens, in each call */
@@ -289,7 +290,7 @@ TEST(gpt_decoding_is_the_forward_pass) {
     }
 }
 
-/* ---- what the ops are asked ------------------------------------------------------------------------------ */
+/* ---- what the ops are asked ---------------------------------------------------------------------------- */
 
 /* Every dropout that the pass asks for, in order of first use. */
 static struct {
@@ -341,8 +342,8 @@ static void see_embed_backward(float *dwte, float *dwpe, Tensor dx, Tensor dh, c
     cpu_ops.embed_backward(dwte, dwpe, dx, dh, tokens, n, T_, C, accumulate, d);
 }
 
-/* Site 0 is the embedding, layer l has 1 + 3l attention's probabilities, 2 + 3l its output, 3 + 3l the MLP's; each is used
- * once forward and once backward, and not at all when nothing is trained. */
+/* Site 0 is the embedding, layer l has 1 + 3l attention's probabilities, 2 + 3l its output, 3 + 3l the MLP's;
+ * each is used once forward and once backward, and not at all when nothing is trained. */
 TEST(gpt_dropout_sites) {
     Ops ops = *cpu(1);
     ops.norm_forward = see_norm, ops.norm_backward = see_norm_backward;
@@ -416,7 +417,7 @@ TEST(gpt_linears_get_the_rows_they_were_made_for) {
     gpt_free(m);
 }
 
-/* ---- the plan and the initial weights -------------------------------------------------------------------- */
+/* ---- the plan and the initial weights ------------------------------------------------------------------ */
 
 /* Memory of exactly the size asked for, with a guard behind it. */
 enum { GUARD = 4096 };

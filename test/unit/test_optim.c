@@ -63,8 +63,8 @@ TEST(optim_steps_in_two_sweeps) {
     gpt_free(m);
 }
 
-/* Adam moves by its gradient's sign and size over its own running size: a clipped first step is the same step, so
- * clipping shows in the moments. */
+/* Adam moves by its gradient's sign and size over its own running size: a clipped first step is the same
+ * step, so clipping shows in the moments. */
 TEST(optim_clips_by_the_global_norm) {
     Config c;
     config_defaults(&c);
