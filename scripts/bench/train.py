@@ -3,12 +3,13 @@
 
     PYTHON scripts/bench/train.py [--shapes 4x256,4x1024] [--precisions bf16,fp32] [--rounds 5] [--threads 2]
 
-PYTHON needs torch (the newest is the honest peer) and numpy. Each round runs ours, then PyTorch's, each in a fresh
-process on random tokens: one step to warm up, then the median of the timed steps. A round's figure is the ratio
-of the two; the table gives the median over the rounds. MFU is ours, 6N + 6LCT over the peak that `gpt` probes with
-register-only multiply-adds at its start. PyTorch runs as its users would after tuning: bf16 autocast,
-scaled_dot_product_attention, fused AdamW, with and without torch.compile (the faster counts), huge pages and one
-OpenMP pool. Peak memory is the kernel's maximum resident set.
+PYTHON needs torch (the newest is the honest peer) and numpy. Each round runs ours (a fresh process: one step to
+warm up, then timed steps), then as many timed steps of PyTorch's (one process that waits between rounds, so that
+compilation is never timed), on random tokens. A round's figure is the ratio of the two medians; the table gives the
+median over the rounds. MFU is ours, 6N + 6LCT over the peak that `gpt` probes with register-only multiply-adds at its
+start. PyTorch runs as its users would after tuning: bf16 autocast, scaled_dot_product_attention, fused AdamW, with
+and without torch.compile (the faster counts), huge pages and one OpenMP pool. Peak memory is the kernel's maximum
+resident set.
 """
 import argparse, json, os, shutil, statistics, subprocess, sys, tempfile, time
 
@@ -22,17 +23,16 @@ TUNED = {
 }
 
 
-def run(cmd, env=None, cwd=None):
-    """Runs a command; returns its stdout, wall seconds, and peak resident bytes."""
-    t0 = time.time()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        p = subprocess.Popen(cmd, stdout=out, stderr=err, env={**os.environ, **(env or {})}, cwd=cwd)
+def run(cmd):
+    """Runs a command; returns what it wrote to stderr, and its peak resident bytes."""
+    with tempfile.TemporaryFile() as err:
+        p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=err)
         _, status, usage = os.wait4(p.pid, 0)
-        out.seek(0), err.seek(0)
-        text, log = out.read().decode(), err.read().decode()
+        err.seek(0)
+        log = err.read().decode()
     if status != 0:
         sys.exit(f"{' '.join(cmd)}: status {status}\n{log[-2000:]}")
-    return text, log, time.time() - t0, usage.ru_maxrss << 10
+    return log, usage.ru_maxrss << 10
 
 
 def ours(work, B, T, precision, steps, threads):
@@ -42,7 +42,7 @@ def ours(work, B, T, precision, steps, threads):
             f"train.global_batch_size={B}", f"train.micro_batch_size={B}", f"train.seq_len={T}",
             f"train.precision={precision}", f"train.threads={threads}", "train.eval_interval=0",
             "train.sample_interval=0", "train.checkpoint_interval=0", "train.recompute=none"]
-    _, log, _, rss = run([os.path.join(ROOT, "gpt"), "train", "--config", os.path.join(ROOT, "configs/gpt2-124m.json"),
+    log, rss = run([os.path.join(ROOT, "gpt"), "train", "--config", os.path.join(ROOT, "configs/gpt2-124m.json"),
                           "--set", *sets])
     lines = [json.loads(x) for x in open(os.path.join(out, "metrics.jsonl"))][1:]
     ready = [float(x.split()[3]) for x in log.splitlines() if x.startswith("gpt: ready after")]
@@ -51,11 +51,28 @@ def ours(work, B, T, precision, steps, threads):
             "mfu": statistics.median(x["mfu"] for x in lines), "rss": rss, "ready": ready[0] if ready else None}
 
 
-def peer(B, T, precision, steps, threads, compile_):
-    cmd = [sys.executable, os.path.abspath(__file__), "--peer", f"{B}x{T}", "--precisions", precision, "--steps",
-           str(steps), "--threads", str(threads)] + (["--compile"] if compile_ else [])
-    text, _, _, rss = run(cmd, {**TUNED, "OMP_NUM_THREADS": str(threads)})
-    return {**json.loads(text.splitlines()[-1]), "rss": rss}
+class Peer:
+    """PyTorch's process: warm when __init__ returns, then one line in, one measurement out."""
+
+    def __init__(self, B, T, precision, steps, threads, compile_):
+        cmd = [sys.executable, os.path.abspath(__file__), "--peer", f"{B}x{T}", "--precisions", precision, "--steps",
+               str(steps), "--threads", str(threads)] + (["--compile"] if compile_ else [])
+        env = {**os.environ, **TUNED, "OMP_NUM_THREADS": str(threads)}
+        self.compiled = compile_
+        self.process = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        env=env, text=True)
+        if self.process.stdout.readline() != "ready\n":
+            sys.exit(f"{' '.join(cmd)}: did not start")
+
+    def measure(self):
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def stop(self):
+        """Returns the process's peak memory in bytes."""
+        self.process.stdin.close()
+        return os.wait4(self.process.pid, 0)[2].ru_maxrss << 10
 
 
 def peer_main(a):
@@ -103,8 +120,8 @@ def peer_main(a):
     plain = [p for p in model.parameters() if p.dim() <= 1]
     opt = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
                             lr=6e-4, betas=(0.9, 0.95), fused=True)
-    seconds = []
-    for _ in range(a.steps + 2):
+
+    def step():
         idx = torch.randint(50257, (B, T + 1))
         t0 = time.time()
         with torch.autocast("cpu", torch.bfloat16, enabled=a.precisions == "bf16"):
@@ -113,8 +130,13 @@ def peer_main(a):
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
-        seconds.append(time.time() - t0)
-    print(json.dumps({"tok_s": B * T / statistics.median(seconds[2:]), "version": torch.__version__}))
+        return time.time() - t0
+
+    step(), step()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        seconds = statistics.median(step() for _ in range(a.steps))
+        print(json.dumps({"tok_s": B * T / seconds, "version": torch.__version__}), flush=True)
 
 
 def write_tokens(path):
@@ -149,21 +171,25 @@ def main():
 
 
 def compare(work, precision, B, T, a):
-    steps = max(2, min(8, 4096 * a.steps // (B * T)))
-    trial = {c: peer(B, T, precision, 2, a.threads, c) for c in (False, True)}
-    best = max(trial, key=lambda c: trial[c]["tok_s"])
-    ratios, us, them = [], [], []
+    steps = a.steps if B * T <= 1024 else 1
+    speed = {}
+    for compile_ in (False, True):
+        trial = Peer(B, T, precision, steps, a.threads, compile_)
+        speed[compile_] = trial.measure()["tok_s"]
+        trial.stop()
+    them = Peer(B, T, precision, steps, a.threads, speed[True] > speed[False])
+    rows = []
     for _ in range(a.rounds):
-        us.append(ours(work, B, T, precision, steps, a.threads))
-        them.append(peer(B, T, precision, steps, a.threads, best))
-        ratios.append(us[-1]["tok_s"] / them[-1]["tok_s"])
-    med = lambda rows, key: statistics.median(r[key] for r in rows)
-    print(f"{precision} {B}x{T}: {statistics.median(ratios):.2f} times PyTorch {them[0]['version']}"
-          f"{' compiled' if best else ''} (rounds {min(ratios):.2f} to {max(ratios):.2f}); "
-          f"MFU {100 * med(us, 'mfu'):.0f} %; peak memory {med(us, 'rss') / 2**30:.1f} GiB, "
-          f"{med(us, 'rss') / med(them, 'rss'):.2f} of PyTorch's {med(them, 'rss') / 2**30:.1f} GiB; "
-          f"{med(us, 'tok_s'):.0f} against {med(them, 'tok_s'):.0f} tokens/s; first step after {med(us, 'ready'):.2f} s",
-          flush=True)
+        us = ours(work, B, T, precision, steps, a.threads)
+        peer = them.measure()
+        rows.append({**us, "peer": peer["tok_s"], "ratio": us["tok_s"] / peer["tok_s"]})
+    rss = them.stop()
+    med = {key: statistics.median(r[key] for r in rows) for key in rows[0]}
+    print(f"{precision} {B}x{T}: {med['ratio']:.2f} times PyTorch {peer['version']}{' compiled' if them.compiled else ''} "
+          f"(rounds {min(r['ratio'] for r in rows):.2f} to {max(r['ratio'] for r in rows):.2f}); "
+          f"MFU {100 * med['mfu']:.0f} %; peak memory {med['rss'] / 2**30:.1f} GiB, {med['rss'] / rss:.2f} of "
+          f"PyTorch's {rss / 2**30:.1f} GiB; {med['tok_s']:.0f} against {med['peer']:.0f} tokens/s; "
+          f"first step after {med['ready']:.2f} s", flush=True)
 
 
 if __name__ == "__main__":
