@@ -404,7 +404,7 @@ static bool cmd_tokenizer_decode(const Args *a, Err *e) {
     Tokenizer *t = dir ? tokenizer_open(dir, e) : NULL;
     bool ok = t && read_input(arg(a, "--input", NULL), &in, e) && parse_ids(&in, &ids, e) &&
               tokenizer_decode(t, ids.id, ids.n, &out, e);
-    if (ok) fwrite(out.p, 1, out.n, stdout);
+    if (ok && out.n) fwrite(out.p, 1, out.n, stdout);
     str_free(&in);
     str_free(&out);
     ids_free(&ids);
