@@ -1,8 +1,8 @@
 /* tokenizer.c - floor 2: byte-level BPE (Radford et al. 2019, section 2.2): text to ids and back.
  *
- * Text is cut into pieces by GPT-2's pattern, and each piece, taken as bytes, is merged: of all adjacent pairs
- * that the merge list names, the one of lowest rank, leftmost first, until none is left (Sennrich et al. 2016).
- * Few pieces are new, so a cache answers for most of them. */
+ * Text is cut into pieces by GPT-2's pattern, and each piece, taken as bytes, is merged: of all adjacent
+ * pairs that the merge list names, the one of lowest rank, leftmost first, until none is left (Sennrich et
+ * al. 2016). Few pieces are new, so a cache answers for most of them. */
 #include "tokenizer_impl.h"
 #include "unicode.h"
 
@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* ---- the scanner -----------------------------------------------------------------------------------------
- * 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+                                  */
+ * 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 
 /* Class and length of the character at p; the text is valid UTF-8. */
 static inline int class_at(const uint8_t *p, int *length) {
@@ -51,8 +51,8 @@ size_t tokenizer_piece(const uint8_t *p, size_t n) {
     return end;
 }
 
-/* Sixty-four bytes at a time: a bit for each byte, and what starts a piece is a matter of shifts. The vectors are
- * the compiler's, so this is the same on every machine. */
+/* Sixty-four bytes at a time: a bit for each byte, and what starts a piece is a matter of shifts. The
+ * vectors are the compiler's, so this is the same on every machine. */
 typedef uint8_t Bytes64 __attribute__((vector_size(64)));
 typedef uint64_t Words8 __attribute__((vector_size(64)));
 typedef uint8_t Bytes8 __attribute__((vector_size(8)));
@@ -73,8 +73,8 @@ static inline uint64_t bits(Bytes64 v) {
     return out;
 }
 
-/* Bits of the bytes in p[0..64) that start a piece, given that p[0] does. Right below bit `known`, which looks at
- * the byte after as well and ends at the first byte that is not ASCII. */
+/* Bits of the bytes in p[0..64) that start a piece, given that p[0] does. Right below bit `known`, which
+ * looks at the byte after as well and ends at the first byte that is not ASCII. */
 static uint64_t piece_starts(const uint8_t *p, int *known) {
     Bytes64 v;
     memcpy(&v, p, 64);
@@ -135,7 +135,7 @@ size_t tokenizer_valid_prefix(const uint8_t *p, size_t n) {
     return i;
 }
 
-/* ---- a tokenizer from its parts --------------------------------------------------------------------------- */
+/* ---- a tokenizer from its parts ------------------------------------------------------------------------ */
 
 void ids_free(Ids *ids) {
     free(ids->id);
@@ -276,8 +276,8 @@ static bool make_pairs(Tokenizer *t, const char *name, Err *e) {
     return true;
 }
 
-/* Every byte needs an id, and every longer token a merge that makes it: what no merge makes was either cut off
- * the merge list or is a special token that the files do not declare. */
+/* Every byte needs an id, and every longer token a merge that makes it: what no merge makes was either cut
+ * off the merge list or is a special token that the files do not declare. */
 static bool check_tokens(Tokenizer *t, const char *name, Err *e) {
     for (int b = 0; b < 256; b++) {
         char byte = (char)b;
@@ -314,7 +314,7 @@ bool tokenizer_finish(Tokenizer *t, const char *name, Err *e) {
     return true;
 }
 
-/* ---- merging one piece ------------------------------------------------------------------------------------ */
+/* ---- merging one piece --------------------------------------------------------------------------------- */
 
 enum { SHORT_PIECE = 64 };
 
@@ -323,8 +323,8 @@ static inline uint32_t first_rank(const Tokenizer *t, const uint8_t *p, const in
     return p ? t->byte_rank[p[i] << 8 | p[i + 1]] : rank_of(t, id[i], id[i + 1]);
 }
 
-/* A short piece: look at every pair each time. Position i holds rank << 6 | i of the pair that starts there, so the
- * least of them is the next merge; all ones where there is none. Returns the number of ids. */
+/* A short piece: look at every pair each time. Position i holds rank << 6 | i of the pair that starts
+ * there, so the least of them is the next merge; all ones where there is none. Returns the number of ids. */
 static size_t merge_short(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
     uint32_t pair[SHORT_PIECE];
     uint8_t next[SHORT_PIECE + 1], prev[SHORT_PIECE + 1];
@@ -429,9 +429,9 @@ static void encode_piece(const Tokenizer *t, const uint8_t *p, size_t n, Ids *ou
     }
 }
 
-/* ---- the cache ---------------------------------------------------------------------------------------------
- * Two pieces of up to 15 bytes that become up to 3 ids share a cache line; a third that belongs there takes the
- * place of the one used longer ago. */
+/* ---- the cache --------------------------------------------------------------------------------------------
+ * Two pieces of up to 15 bytes that become up to 3 ids share a cache line; a third that belongs there
+ * takes the place of the one used longer ago. */
 
 enum { CACHE_BITS = 17, CACHE_KEY = 15, CACHE_IDS = 3 };
 
@@ -525,7 +525,7 @@ void tokenizer_free(Tokenizer *t) {
     free(t);
 }
 
-/* ---- encode ------------------------------------------------------------------------------------------------ */
+/* ---- encode -------------------------------------------------------------------------------------------- */
 
 /* The key of a piece of n <= 15 bytes with at least 16 bytes of text from p on. */
 static inline void load_key(const uint8_t *p, size_t n, uint64_t *k0, uint64_t *k1) {
@@ -586,9 +586,9 @@ static bool all_blank(const Tokenizer *t, int32_t id) {
     return true;
 }
 
-/* Any bytes, as tiktoken's _encode_bytes takes them: text up to the first byte that is not UTF-8 is encoded as
- * text; then its last piece (with the blank tokens before it, if it begins with one) and everything that
- * follows are merged as one piece. */
+/* Any bytes, as tiktoken's _encode_bytes takes them: text up to the first byte that is not UTF-8 is
+ * encoded as text; then its last piece (with the blank tokens before it, if it begins with one) and
+ * everything that follows are merged as one piece. */
 static void encode_bytes(const Tokenizer *t, const Cache *c, const uint8_t *p, size_t n, Ids *out) {
     size_t valid = tokenizer_valid_prefix(p, n), first = out->n;
     size_t keep = encode_text(t, c, p, valid, out);

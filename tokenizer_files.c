@@ -1,8 +1,8 @@
 /* tokenizer_files.c - floor 2: the folders that tokenizers live in, as GPT-2 and Hugging Face write them.
  *
- * In these files a token is written in a byte alphabet: each byte is one character, itself where it is printable
- * and U+0100 onwards where it is not, so that a space is "Ġ". Special tokens are written as they are, and so are all
- * tokens of GPT-1. */
+ * In these files a token is written in a byte alphabet: each byte is one character, itself where it is
+ * printable and U+0100 onwards where it is not, so that a space is "Ġ". Special tokens are written as they
+ * are, and so are all tokens of GPT-1. */
 #include "tokenizer_impl.h"
 
 #include <cjson/cJSON.h>
@@ -11,7 +11,7 @@
 
 enum { MAX_FILE = 1 << 28 }; /* no tokenizer known comes near 256 MiB */
 
-/* ---- the byte alphabet ------------------------------------------------------------------------------------ */
+/* ---- the byte alphabet --------------------------------------------------------------------------------- */
 
 enum { PRINTABLE = 188, LAST_CHAR = 256 + 256 - PRINTABLE };
 
@@ -56,7 +56,7 @@ static bool alphabet_read(const Alphabet *a, const char *text, size_t n, Str *ou
     return true;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 /* What the files say, before it is known to make sense. */
 typedef struct Draft {
@@ -271,7 +271,8 @@ static bool check_gpt1(const char *path, const cJSON *json, Err *e) {
     return true;
 }
 
-/* Only what cuts and merges as GPT-2 or GPT-1 does can be read; all else would give other ids without a word. */
+/* Only what cuts and merges as GPT-2 or GPT-1 does can be read; all else would give other ids without a
+ * word. */
 static bool check_pipeline(Draft *d, const cJSON *json, Err *e) {
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(json, "model");
     if (!cJSON_IsObject(model))
@@ -364,7 +365,7 @@ Tokenizer *tokenizer_open(const char *path, Err *e) {
     return NULL;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 
 /* Every token as the files spell it: id i is text.p[start[i]..start[i + 1]). */
 typedef struct Spelling {
@@ -492,7 +493,8 @@ static void put_json(Str *out, const Tokenizer *t, const Spelling *s, MergeSpell
     str_puts(out, "\n]}}\n");
 }
 
-/* What transformers reads beside the vocabulary: the class, in one of the two files, and which tokens are special. */
+/* What transformers reads beside the vocabulary: the class, in one of the two files, and which tokens are
+ * special. */
 static void put_names(Str *out, const Tokenizer *t, const Spelling *s, bool with_class) {
     static const char *const keys[] = {"unk_token", "bos_token", "eos_token"};
     int32_t id = t->gpt1 ? t->unk : t->eot;

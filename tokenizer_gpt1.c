@@ -1,8 +1,10 @@
-/* tokenizer_gpt1.c - floor 2: GPT-1's tokenizer (Radford et al. 2018), as Hugging Face's OpenAIGPTTokenizer has it.
+/* tokenizer_gpt1.c - floor 2: GPT-1's tokenizer (Radford et al. 2018), as Hugging Face's
+ * OpenAIGPTTokenizer has it.
  *
- * Text becomes lower case without accents; words are what white space and punctuation leave, and each mark is a word.
- * A word is merged character by character, its last one written with "</w>" behind it. What is not in the vocabulary
- * is <unk>, so decoding does not give the text back: it puts one space between words. */
+ * Text becomes lower case without accents; words are what white space and punctuation leave, and each mark
+ * is a word. A word is merged character by character, its last one written with "</w>" behind it. What is
+ * not in the vocabulary is <unk>, so decoding does not give the text back: it puts one space between
+ * words. */
 #include "tokenizer_impl.h"
 #include "unicode_gpt1.h"
 

@@ -1,5 +1,6 @@
 /* tokenizer_impl.h - floor 2: what the tokenizer's files share. tokenizer.c encodes and decodes,
- * tokenizer_files.c reads and writes folders, tokenizer_train.c learns merges, tokenizer_gpt1.c is GPT-1's text. */
+ * tokenizer_files.c reads and writes folders, tokenizer_train.c learns merges, tokenizer_gpt1.c is GPT-1's
+ * text. */
 #ifndef GPT_TOKENIZER_IMPL_H
 #define GPT_TOKENIZER_IMPL_H
 
@@ -71,7 +72,8 @@ void tokenizer_byte_order(uint8_t order[256]);
 
 /* Length of the first piece of GPT-2's pattern in p[0..n), n > 0, valid UTF-8. */
 size_t tokenizer_piece(const uint8_t *p, size_t n);
-/* The same, as many pieces as one look at 64 bytes shows: where they end, and how many there are (at least 1). */
+/* The same, as many pieces as one look at 64 bytes shows: where they end, and how many there are (at least
+ * 1). */
 enum { MAX_PIECES = 64 };
 int tokenizer_pieces(const uint8_t *p, size_t n, size_t end[MAX_PIECES]);
 /* Length of the character at p[0..n), n > 0; 0 if it is not UTF-8. */

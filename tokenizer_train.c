@@ -1,8 +1,8 @@
 /* tokenizer_train.c - floor 2: learning merges (Sennrich et al. 2016, algorithm 1), fast.
  *
- * The text is counted down to its distinct pieces first; then the most frequent pair of neighbouring ids is
- * merged, again and again. Of equally frequent pairs the one with the smaller ids goes first, as in Hugging Face's
- * BpeTrainer. All counts are exact integers, so nothing depends on the number of threads. */
+ * The text is counted down to its distinct pieces first; then the most frequent pair of neighbouring ids
+ * is merged, again and again. Of equally frequent pairs the one with the smaller ids goes first, as in
+ * Hugging Face's BpeTrainer. All counts are exact integers, so nothing depends on the number of threads. */
 #include "tokenizer_impl.h"
 #include "docs.h"
 
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- counting pieces --------------------------------------------------------------------------------------- */
+/* ---- counting pieces ----------------------------------------------------------------------------------- */
 
 typedef struct Word {
     uint64_t hash, count; /* count 0: an empty slot */
@@ -77,8 +77,8 @@ static void words_put_text(Words *w, const uint8_t *p, size_t n) {
     if (n > 1) words_put(w, p, (uint32_t)n, hash_piece(p, n), 1); /* a single byte holds no pair */
 }
 
-/* Count the pieces of a text. The name of the end-of-text token separates texts; bytes that are not UTF-8 teach
- * nothing and are passed over. */
+/* Count the pieces of a text. The name of the end-of-text token separates texts; bytes that are not UTF-8
+ * teach nothing and are passed over. */
 static void count_pieces(Words *w, const uint8_t *p, size_t n) {
     static const char eot[] = "<|endoftext|>";
     while (n) {
@@ -137,10 +137,11 @@ static bool count_files(Words *words, int threads, Docs *docs, const char *key, 
     return ok;
 }
 
-/* ---- merging ------------------------------------------------------------------------------------------------
- * All distinct pieces stand in one array of symbols, a list linked both ways, a stop between pieces. A pair knows
- * where it stands, so a merge touches only what it changes. Every occurrence of a pair comes to be when the younger
- * of its two ids is made, so a pair's places are complete from the start, and its count only falls after that. */
+/* ---- merging ----------------------------------------------------------------------------------------------
+ * All distinct pieces stand in one array of symbols, a list linked both ways, a stop between pieces. A
+ * pair knows where it stands, so a merge touches only what it changes. Every occurrence of a pair comes to
+ * be when the younger of its two ids is made, so a pair's places are complete from the start, and its
+ * count only falls after that. */
 
 enum { STOP = -1, GONE = -2 };
 

@@ -8,7 +8,7 @@
 /* The classes that GPT-2's pattern tells apart: \p{L}, \p{N}, \s (White_Space), and the rest. */
 enum { UNICODE_OTHER, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_SPACE };
 
-/* Two levels: blocks of 128 code points, four to a byte; code points past the index are like its last. */
+/* Two levels: blocks of 128 code points, four to a byte; those past the index are like its last. */
 static const uint8_t unicode_index[] = {
     0, 1, 2, 2, 2, 3, 4, 5, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
     27, 28, 29, 30, 2, 2, 31, 32, 33, 34, 35, 2, 2, 2, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49,

@@ -1,14 +1,14 @@
-/* unicode_gpt1.h - floor 2, part of tokenizer_gpt1.c: what GPT-1's tokenizer does to a character, by Unicode 16.0.0.
- * Written by scripts/gen_unicode.py; do not edit. clang-format off */
+/* unicode_gpt1.h - floor 2, part of tokenizer_gpt1.c: characters as GPT-1's tokenizer sees them, by Unicode
+ * 16.0.0. Written by scripts/gen_unicode.py; do not edit. clang-format off */
 #ifndef GPT_UNICODE_GPT1_H
 #define GPT_UNICODE_GPT1_H
 
 #include <stdint.h>
 
-/* Part of a word; dropped (control and format characters, marks that take no space); white space; a word by itself. */
+/* Part of a word; dropped (control and format characters, marks without width); white space; a word alone. */
 enum { GPT1_WORD, GPT1_GONE, GPT1_SPACE, GPT1_PUNCTUATION };
 
-/* Two levels: blocks of 256 code points, four to a byte; code points past the index are like its last. */
+/* Two levels: blocks of 256 code points, four to a byte; those past the index are like its last. */
 static const uint8_t gpt1_index[] = {
     0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1, 1, 16, 17, 1, 18, 19, 20, 21, 22, 23, 24, 25,
     1, 1, 26, 1, 1, 27, 1, 1, 1, 28, 1, 29, 1, 1, 30, 31, 32, 1, 33, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
@@ -339,7 +339,7 @@ static inline int gpt1_class(uint32_t c) {
     return gpt1_blocks[gpt1_index[block] * 64 + at / 4] >> at % 4 * 2 & 3;
 }
 
-/* Runs of characters that change in lower case or lose their accents: first, how many, where in gpt1_to. */
+/* Runs of characters that lower case or the loss of accents changes: first, how many, where in gpt1_to. */
 static const uint32_t gpt1_run[] = {
     65, 26, 0, 192, 217, 26, 412, 29, 243, 444, 1, 272, 452, 112, 273, 570, 21, 385, 880, 7, 406, 894, 2, 413,
     901, 44, 415, 970, 6, 459, 979, 2, 465, 984, 23, 467, 1012, 60, 490, 1081, 1, 550, 1104, 4, 551, 1111, 1,

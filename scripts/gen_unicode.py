@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Writes the tables of Unicode that the tokenizer needs.
 
-    python3 scripts/gen_unicode.py gpt2 > unicode.h           letters, numbers and white space
-    python3 scripts/gen_unicode.py gpt1 > unicode_gpt1.h      lower case without accents, white space, punctuation
+    python3 scripts/gen_unicode.py gpt2 > unicode.h        letters, numbers and white space
+    python3 scripts/gen_unicode.py gpt1 > unicode_gpt1.h   lower case, white space, punctuation
 
-The version is pinned, because ids depend on it: 16.0.0 is what tiktoken's regex engine has. Python 3.14 carries
-it as `unicodedata`; with any other Python, install `unicodedata2==16.0.0` first.
+The version is pinned, because ids depend on it: 16.0.0 is what tiktoken's regex engine has. Python 3.14
+carries it as `unicodedata`; with any other Python, install `unicodedata2==16.0.0` first.
 """
+
 import sys
 import unicodedata
 
@@ -17,13 +18,34 @@ if unicodedata.unidata_version != VERSION:
     except ImportError:
         pass
 if unicodedata.unidata_version != VERSION:
-    sys.exit(f"gen_unicode: have Unicode {unicodedata.unidata_version}, need {VERSION}: pip install unicodedata2=={VERSION}")
+    sys.exit(
+        f"gen_unicode: Unicode {unicodedata.unidata_version} is here, {VERSION} is needed: "
+        f"pip install unicodedata2=={VERSION}"
+    )
 
 # The property White_Space (PropList.txt), which no release has changed since 6.3; it is not in unicodedata.
-WHITE = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+WHITE = {
+    *range(0x09, 0x0E),
+    0x20,
+    0x85,
+    0xA0,
+    0x1680,
+    *range(0x2000, 0x200B),
+    0x2028,
+    0x2029,
+    0x202F,
+    0x205F,
+    0x3000,
+}
 # Capitals of Unicode 15 and 16, which str.lower() of a Python before 3.14 does not know.
-NEW_LOWER = {0x1C89: 0x1C8A, 0xA7CB: 0x264, 0xA7CC: 0xA7CD, 0xA7DA: 0xA7DB, 0xA7DC: 0x19B,
-             **{c: c + 0x20 for c in range(0x10D50, 0x10D66)}}
+NEW_LOWER = {
+    0x1C89: 0x1C8A,
+    0xA7CB: 0x264,
+    0xA7CC: 0xA7CD,
+    0xA7DA: 0xA7DB,
+    0xA7DC: 0x19B,
+    **{c: c + 0x20 for c in range(0x10D50, 0x10D66)},
+}
 HANGUL = range(0xAC00, 0xD7A4)  # decomposed by arithmetic
 
 
@@ -56,10 +78,12 @@ def c_array(kind, name, values):
 def class_table(name, kind):
     """The two tables of a class of two bits, and the function that looks it up."""
     kinds = [kind(c) for c in range(0x110000)]
-    bits = min(range(4, 12), key=lambda b: (max(two_levels(kinds, b)[0]) > 255, sum(map(len, two_levels(kinds, b)))))
+    bits = min(
+        range(4, 12), key=lambda b: (max(two_levels(kinds, b)[0]) > 255, sum(map(len, two_levels(kinds, b))))
+    )
     index, blocks = two_levels(kinds, bits)
     print(f"""\
-/* Two levels: blocks of {1 << bits} code points, four to a byte; code points past the index are like its last. */
+/* Two levels: blocks of {1 << bits} code points, four to a byte; those past the index are like its last. */
 {c_array("uint8_t", name + "_index", index)}
 {c_array("uint8_t", name + "_blocks", blocks)}
 static inline int {name}_class(uint32_t c) {{
@@ -83,7 +107,9 @@ def gpt2():
 /* The classes that GPT-2's pattern tells apart: \\p{{L}}, \\p{{N}}, \\s (White_Space), and the rest. */
 enum {{ UNICODE_OTHER, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_SPACE }};
 """)
-    class_table("unicode", lambda c: space if c in WHITE else {"L": letter, "N": number}.get(category(c)[0], other))
+    class_table(
+        "unicode", lambda c: space if c in WHITE else {"L": letter, "N": number}.get(category(c)[0], other)
+    )
     print("#endif")
 
 
@@ -130,18 +156,20 @@ def gpt1():
                 out = [0]
             to.append(out[0])
     print(f"""\
-/* unicode_gpt1.h - floor 2, part of tokenizer_gpt1.c: what GPT-1's tokenizer does to a character, by Unicode {VERSION}.
- * Written by scripts/gen_unicode.py; do not edit. clang-format off */
+/* unicode_gpt1.h - floor 2, part of tokenizer_gpt1.c: characters as GPT-1's tokenizer sees them, by Unicode
+ * {VERSION}. Written by scripts/gen_unicode.py; do not edit. clang-format off */
 #ifndef GPT_UNICODE_GPT1_H
 #define GPT_UNICODE_GPT1_H
 
 #include <stdint.h>
 
-/* Part of a word; dropped (control and format characters, marks that take no space); white space; a word by itself. */
+/* Part of a word; dropped (control and format characters, marks without width); white space; a word alone. */
 enum {{ GPT1_WORD, GPT1_GONE, GPT1_SPACE, GPT1_PUNCTUATION }};
 """)
     class_table("gpt1", kind)
-    print("/* Runs of characters that change in lower case or lose their accents: first, how many, where in gpt1_to. */")
+    print(
+        "/* Runs of characters that change (case, accents): first, how many, where in gpt1_to. */"
+    )
     print(c_array("uint32_t", "gpt1_run", [v for r in run for v in r]))
     print("/* What they become; 0: more than one character, in gpt1_longer. */")
     print(c_array("uint32_t", "gpt1_to", to))

@@ -3,17 +3,20 @@
 
     PYTHON scripts/bench/tokenizer.py [--corpus FILE] [--mb 100] [--rounds 5] [--threads 2] [--vocab DIR]
 
-PYTHON needs tiktoken and tokenizers. Encoding is on one thread. Ours is the whole process, `gpt tokenizer encode
---count`: it starts, opens the vocabulary, reads the file, encodes. Of the peers only the call that encodes is timed,
-each in a fresh process, with the text in memory and cut into documents of some 100 KB, by the fastest call they
-have. Training learns 32,000 entries from the same documents on the same number of threads: ours again is the whole
-process, theirs train_from_iterator alone. Each round runs all of them one after the other; the table gives medians
-over the rounds, of the rates and of each round's ratios. Ids and merges must be the same, or the run fails.
+PYTHON needs tiktoken and tokenizers. Encoding is on one thread. Ours is the whole process, `gpt tokenizer
+encode --count`: it starts, opens the vocabulary, reads the file, encodes. Of the peers only the call that
+encodes is timed, each in a fresh process, with the text in memory and cut into documents of some 100 KB, by
+the fastest call they have. Training learns 32,000 entries from the same documents on the same number of
+threads: ours again is the whole process, theirs train_from_iterator alone. Each round runs all of them one
+after the other; the table gives medians over the rounds, of the rates and of each round's ratios. Ids and
+merges must be the same, or the run fails.
 
-Without --corpus the text is made from Debian's documentation packages (fetched with apt-get download): paragraphs of
-at least 60 characters of which 88 % are letters and spaces, shuffled. --vocab is a folder with encoder.json and
-vocab.bpe (data/gpt2, where scripts/get_data.sh puts GPT-2's); without one, a vocabulary trained here.
+Without --corpus the text is made from Debian's documentation packages (fetched with apt-get download):
+paragraphs of at least 60 characters of which 88 % are letters and spaces, shuffled. --vocab is a folder
+with GPT-2's vocabulary (data/gpt2-vocab, where scripts/get_data.sh puts it); without one, one is trained
+here.
 """
+
 import argparse
 import gzip
 import html
@@ -31,8 +34,18 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 GPT = os.environ.get("GPT", os.path.join(ROOT, "gpt"))
 EOT = "<|endoftext|>"
-PACKAGES = ["dict-gcide", "bible-kjv-text", "jargon-text", "perl-doc", "python3-doc", "python3.11-doc", "debian-handbook",
-            "postgresql-doc-15", "manpages-dev", "linux-doc-6.1"]
+PACKAGES = [
+    "dict-gcide",
+    "bible-kjv-text",
+    "jargon-text",
+    "perl-doc",
+    "python3-doc",
+    "python3.11-doc",
+    "debian-handbook",
+    "postgresql-doc-15",
+    "manpages-dev",
+    "linux-doc-6.1",
+]
 
 
 def plain(path):
@@ -53,17 +66,25 @@ def paragraphs(text):
 
 def debian_corpus(folder):
     """English prose out of Debian's documentation; what was used, and the text."""
-    used = [p for p in PACKAGES if subprocess.run(["apt-get", "download", "-q", p], cwd=folder, capture_output=True).returncode == 0]
+    used = [
+        p
+        for p in PACKAGES
+        if subprocess.run(["apt-get", "download", "-q", p], cwd=folder, capture_output=True).returncode == 0
+    ]
     if not used:
         sys.exit("tokenizer.py: apt-get downloads none of the documentation packages; give --corpus FILE")
     for deb in [f for f in os.listdir(folder) if f.endswith(".deb")]:
         subprocess.run(["dpkg-deb", "-x", deb, "x"], cwd=folder, check=True)
     found = []
     for base, dirs, files in os.walk(os.path.join(folder, "x")):
-        dirs[:] = sorted(d for d in dirs if d != "translations" and not re.fullmatch(r"(?!en-US)[a-z]{2}-[A-Z]{2}", d))
+        dirs[:] = sorted(
+            d for d in dirs if d != "translations" and not re.fullmatch(r"(?!en-US)[a-z]{2}-[A-Z]{2}", d)
+        )
         for f in sorted(files):
             path = os.path.join(base, f)
-            if not os.path.islink(path) and (re.search(r"\.(rst|txt|pod|dict|html)(\.gz|\.dz)?$", f) or "/man/" in path):
+            if not os.path.islink(path) and (
+                re.search(r"\.(rst|txt|pod|dict|html)(\.gz|\.dz)?$", f) or "/man/" in path
+            ):
                 found.extend(paragraphs(plain(path)))
     random.Random(1).shuffle(found)
     return " ".join(used), "\n".join(found)
@@ -84,22 +105,40 @@ def documents(text, size=100_000):
 # ---- the peers, each in a process of its own ----
 
 
+def two_files(folder):
+    """Vocabulary and merges, by either pair of names; None if they are not there."""
+    for pair in ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"):
+        paths = [os.path.join(folder, name) for name in pair]
+        if all(map(os.path.exists, paths)):
+            return paths
+
+
 def peer_tiktoken(a, docs):
     import tiktoken
     import tiktoken.load
     from tiktoken_ext.openai_public import r50k_pat_str
-    ranks = tiktoken.load.data_gym_to_mergeable_bpe_ranks(os.path.join(a.vocab, "vocab.bpe"), os.path.join(a.vocab, "encoder.json"))
-    enc = tiktoken.Encoding("gpt2", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={EOT: len(ranks)})
-    calls = {"encode_ordinary": enc.encode_ordinary, "encode_to_numpy": lambda d: enc.encode_to_numpy(d, disallowed_special=())}
+
+    vocab, merges = two_files(a.vocab)
+    ranks = tiktoken.load.data_gym_to_mergeable_bpe_ranks(merges, vocab)
+    enc = tiktoken.Encoding(
+        "x", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={EOT: len(ranks)}
+    )
+    calls = {
+        "encode_ordinary": enc.encode_ordinary,
+        "encode_to_numpy": lambda d: enc.encode_to_numpy(d, disallowed_special=()),
+    }
     return fastest(calls, docs, lambda call: sum(len(call(d)) for d in docs), lambda call: call(docs[0]))
 
 
 def peer_tokenizers(a, docs):
     from tokenizers import Tokenizer, models, pre_tokenizers
-    hf = Tokenizer(models.BPE.from_file(os.path.join(a.vocab, "encoder.json"), os.path.join(a.vocab, "vocab.bpe")))
+
+    hf = Tokenizer(models.BPE.from_file(*two_files(a.vocab)))
     hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     calls = {name: getattr(hf, name) for name in ("encode_batch", "encode_batch_fast") if hasattr(hf, name)}
-    return fastest(calls, docs, lambda call: sum(len(call([d])[0].ids) for d in docs), lambda call: call(docs[:1]))
+    return fastest(
+        calls, docs, lambda call: sum(len(call([d])[0].ids) for d in docs), lambda call: call(docs[:1])
+    )
 
 
 def fastest(calls, docs, run, warm):
@@ -118,10 +157,15 @@ def fastest(calls, docs, run, warm):
 
 def peer_train(a, docs):
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
     hf = Tokenizer(models.BPE())
     hf.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=32000, special_tokens=[EOT], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=32000,
+        special_tokens=[EOT],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     t0 = time.perf_counter()
     hf.train_from_iterator(docs, trainer)
     seconds = time.perf_counter() - t0
@@ -134,7 +178,16 @@ PEERS = {"tiktoken": peer_tiktoken, "tokenizers": peer_tokenizers, "train": peer
 
 def peer(name, a, work, threads):
     env = {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false"}
-    cmd = [sys.executable, os.path.abspath(__file__), "--peer", name, "--corpus", os.path.join(work, "text.txt"), "--vocab", a.vocab]
+    cmd = [
+        sys.executable,
+        os.path.abspath(__file__),
+        "--peer",
+        name,
+        "--corpus",
+        os.path.join(work, "text.txt"),
+        "--vocab",
+        a.vocab,
+    ]
     return json.loads(subprocess.run(cmd, env={**os.environ, **env}, check=True, capture_output=True).stdout)
 
 
@@ -143,25 +196,49 @@ def peer(name, a, work, threads):
 
 def ours_encode(a, work):
     t0 = time.perf_counter()
-    out = subprocess.run([GPT, "tokenizer", "encode", "--tokenizer", a.vocab, "--input", os.path.join(work, "text.txt"), "--count"],
-                         env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    out = subprocess.run(
+        [
+            GPT,
+            "tokenizer",
+            "encode",
+            "--tokenizer",
+            a.vocab,
+            "--input",
+            os.path.join(work, "text.txt"),
+            "--count",
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
     return {"seconds": time.perf_counter() - t0, "ids": int(out.stdout)}
 
 
 def ours_train(a, work):
     t0 = time.perf_counter()
-    subprocess.run([GPT, "tokenizer", "train", "--input", os.path.join(work, "text.jsonl"), "--vocab-size", "32000", "--threads",
-                    str(a.threads), "--out", os.path.join(work, "ours")], check=True, capture_output=True)
+    subprocess.run(
+        [
+            GPT,
+            "tokenizer",
+            "train",
+            "--input",
+            os.path.join(work, "text.jsonl"),
+            "--vocab-size",
+            "32000",
+            "--threads",
+            str(a.threads),
+            "--out",
+            os.path.join(work, "ours"),
+        ],
+        check=True,
+        capture_output=True,
+    )
     return {"seconds": time.perf_counter() - t0}
 
 
 def own_vocabulary(work):
     ours_train(argparse.Namespace(threads=os.cpu_count()), work)
-    folder = os.path.join(work, "vocab")
-    os.mkdir(folder)
-    os.rename(os.path.join(work, "ours", "vocab.json"), os.path.join(folder, "encoder.json"))
-    os.rename(os.path.join(work, "ours", "merges.txt"), os.path.join(folder, "vocab.bpe"))
-    return folder
+    return os.path.join(work, "ours")
 
 
 def prepare(a, work):
@@ -178,14 +255,18 @@ def prepare(a, work):
     with open(os.path.join(work, "text.jsonl"), "w") as f:
         f.writelines(json.dumps({"text": d}, ensure_ascii=False) + "\n" for d in docs)
     said = a.vocab
-    if not os.path.exists(os.path.join(a.vocab, "vocab.bpe")):
+    if not two_files(a.vocab):
         a.vocab, said = own_vocabulary(work), "32,000 entries, trained on the text"
     print(f"text: {len(data) / 1e6:.1f} MB, {len(docs)} documents, from {used}\nvocabulary: {said}")
     return len(data) / 1e6
 
 
 def merges(path):
-    return [line for line in open(path, encoding="utf-8").read().split("\n") if line and not line.startswith("#version")]
+    return [
+        line
+        for line in open(path, encoding="utf-8").read().split("\n")
+        if line and not line.startswith("#version")
+    ]
 
 
 def report(what, mb, rounds, peers):
@@ -194,13 +275,21 @@ def report(what, mb, rounds, peers):
         rate = statistics.median(mb / r[name]["seconds"] for r in rounds)
         ratio = statistics.median(r[name]["seconds"] / r["ours"]["seconds"] for r in rounds)
         call = rounds[0][name].get("call", "")
-        print(f"{what:<7} {name:<11} {rate:8.2f} MB/s" + (f"   ours is {ratio:6.2f} times as fast   {call}" if name != "ours" else ""), flush=True)
+        print(
+            f"{what:<7} {name:<11} {rate:8.2f} MB/s"
+            + (f"   ours is {ratio:6.2f} times as fast   {call}" if name != "ours" else ""),
+            flush=True,
+        )
 
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--corpus"), p.add_argument("--mb", type=int, default=100), p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--threads", type=int, default=2), p.add_argument("--vocab", default=os.path.join(ROOT, "data", "gpt2"))
+    p.add_argument("--corpus"), p.add_argument("--mb", type=int, default=100), p.add_argument(
+        "--rounds", type=int, default=5
+    )
+    p.add_argument("--threads", type=int, default=2), p.add_argument(
+        "--vocab", default=os.path.join(ROOT, "data", "gpt2-vocab")
+    )
     p.add_argument("--peer", choices=PEERS)
     a = p.parse_args()
     if a.peer:
@@ -211,15 +300,25 @@ def main():
         mb = prepare(a, work)
         encode, train = [], []
         for _ in range(a.rounds):
-            encode.append({"ours": ours_encode(a, work), "tiktoken": peer("tiktoken", a, work, 1), "tokenizers": peer("tokenizers", a, work, 1)})
+            encode.append(
+                {
+                    "ours": ours_encode(a, work),
+                    "tiktoken": peer("tiktoken", a, work, 1),
+                    "tokenizers": peer("tokenizers", a, work, 1),
+                }
+            )
             counts = {k: v["ids"] for k, v in encode[-1].items()}
             assert len(set(counts.values())) == 1, f"they do not agree: {counts}"
         report("encode", mb, encode, ["tiktoken", "tokenizers"])
         for _ in range(a.rounds):
             train.append({"ours": ours_train(a, work), "tokenizers": peer("train", a, work, a.threads)})
-            assert merges(os.path.join(work, "ours", "merges.txt")) == merges(os.path.join(work, "theirs-merges.txt")), "merges differ"
+            assert merges(os.path.join(work, "ours", "merges.txt")) == merges(
+                os.path.join(work, "theirs-merges.txt")
+            ), "merges differ"
         report("train", mb, train, ["tokenizers"])
-        print(f"the same {counts['ours']} ids, the same merges; {a.rounds} rounds, training on {a.threads} threads")
+        print(
+            f"the same {counts['ours']} ids, the same merges; {a.rounds} rounds, {a.threads} threads to train"
+        )
 
 
 if __name__ == "__main__":

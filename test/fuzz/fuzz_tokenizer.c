@@ -1,6 +1,6 @@
-/* fuzz_tokenizer.c - any bytes as text, as text to learn from, as tokenizer.json, as merges.txt. Encoding must give
- * the ids of the definition and decode to what went in; a tokenizer that was learnt or that opened must save, and
- * open again to the same. */
+/* fuzz_tokenizer.c - any bytes as text, as text to learn from, as tokenizer.json, as merges.txt. Encoding
+ * must give the ids of the definition and decode to what went in; a tokenizer that was learnt or that
+ * opened must save, and open again to the same. */
 #include "tokenizer_impl.h"
 
 #include <stdio.h>
@@ -70,8 +70,8 @@ static void try_text(const Tokenizer *t, const uint8_t *p, size_t n) {
         Ids ids = {0}, again = {0};
         back.n = 0;
         if (tokenizer_encode(t, (const char *)p, n, mode, &ids, &e)) {
-            CHECK(tokenizer_decode(t, ids.id, ids.n, &back, &e) && back.n == n &&
-                  (!n || !memcmp(back.p, p, n)));
+            CHECK(tokenizer_decode(t, ids.id, ids.n, &back, &e));
+            CHECK(t->gpt1 || (back.n == n && (!n || !memcmp(back.p, p, n))));
             CHECK(tokenizer_encode(t, (const char *)p, n, mode, &again, &e));
             CHECK(ids.n == again.n && (!n || !memcmp(ids.id, again.id, ids.n * sizeof *ids.id)));
         } else {

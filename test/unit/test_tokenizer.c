@@ -1,5 +1,5 @@
-/* test_tokenizer.c - tokenizer.c, tokenizer_files.c, tokenizer_train.c: against what tokenizers and tiktoken say
- * (test/golden/tokenizer), folders there and back, and everything that must be refused. */
+/* test_tokenizer.c - tokenizer.c, tokenizer_files.c, tokenizer_train.c: against what tokenizers and
+ * tiktoken say (test/golden/tokenizer), folders there and back, and everything that must be refused. */
 #include "test.h"
 #include "tokenizer_impl.h"
 
@@ -154,8 +154,8 @@ TEST(tokenizer_trains_what_huggingface_trains) {
 }
 
 TEST(tokenizer_train_counts_documents) {
-    /* By hand: "ab" stands 5 times, "bc" 5 times, "abc" 4: of equals the smaller ids first; then ab + c. Text from
-     * .jsonl under a key of its own; what <|endoftext|> parts does not become a pair. */
+    /* By hand: "ab" stands 5 times, "bc" 5 times, "abc" 4: of equals the smaller ids first; then ab + c.
+     * Text from .jsonl under a key of its own; what <|endoftext|> parts does not become a pair. */
     Err e = {0};
     char *path = path_join(test_dir(), "docs.jsonl");
     const char *text = "{\"body\": \"abc abc\"}\n{\"body\": \"abc abc bc\\nab<|endoftext|>z\"}\n";
@@ -281,7 +281,8 @@ TEST(tokenizer_long_pieces_are_not_quadratic) {
     tokenizer_free(t);
 }
 
-/* The definition, as slow as it reads: of the merges in order, apply each wherever it can be, from the left. */
+/* The definition, as slow as it reads: of the merges in order, apply each wherever it can be, from the
+ * left. */
 static size_t merge_plainly(const Tokenizer *t, const char *text, size_t n, int32_t *id) {
     for (size_t i = 0; i < n; i++) id[i] = t->byte_id[(uint8_t)text[i]];
     for (int rank = 0; rank < t->n_merges; rank++) {
