@@ -72,12 +72,14 @@ void cpu_linear_refresh(Linear *l) {
             if (rows < PANEL || cols < PANEL) memset(square, 0, sizeof square);
             for (int64_t r = 0; r < rows; r++)
                 row_store(tensor(square[r], d), 0, l->s.w + (r0 + r) * C + c0, cols);
+            if (turned)
+                words_turn(turned + r0 * steps_of(C, d) + steps_of(c0, d) * PANEL, PANEL, square[0], PANEL,
+                           PANEL, steps_of(cols, d));
+            if (!straight) continue;
             uint32_t *to = straight + c0 * steps_of(R, d) + steps_of(r0, d) * PANEL;
-            if (straight && d == DT_F32) memcpy(to, square, (size_t)rows * sizeof *square);
-            for (int64_t r = 0; straight && d == DT_BF16 && r < rows; r += 2, to += PANEL)
+            if (d == DT_F32) memcpy(to, square, (size_t)rows * sizeof *square);
+            for (int64_t r = 0; d == DT_BF16 && r < rows; r += 2, to += PANEL)
                 words_across(to, (const uint16_t *)square[r], (const uint16_t *)square[r + 1], PANEL);
-            to = turned + r0 * steps_of(C, d) + steps_of(c0, d) * PANEL;
-            if (turned) words_turn(to, PANEL, square[0], PANEL, PANEL, steps_of(cols, d));
         }
 }
 
