@@ -48,7 +48,6 @@ Linear *cpu_linear_create(const LinearSpec *s, Err *e) {
     l->forward = arena_take(&l->arena, panels_bytes(s->in, s->out, s->compute));
     if (s->dw) l->backward = arena_take(&l->arena, panels_bytes(s->out, s->in, s->compute));
     if (s->dw) cpu_shared(panels_bytes(least(s->max_rows, DEPTH), s->out_major ? s->in : s->out, s->compute));
-    cpu_linear_refresh(l);
     return l;
 }
 

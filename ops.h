@@ -93,7 +93,7 @@ typedef struct Ops {
     size_t (*linear_bytes)(const LinearSpec *s); /* memory for the prepared copies, for the plan */
     Linear *(*linear_create)(const LinearSpec *s, Err *e);
     void (*linear_free)(Linear *l);
-    void (*linear_refresh)(Linear *l); /* the master has changed */
+    void (*linear_refresh)(Linear *l); /* the master has changed; once before the first use */
     /* y [n, out] = act(x [n, in] W + bias [out] or NULL); pre [n, out], if present, gets the value before act. */
     void (*linear_forward)(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
                            int64_t n);
