@@ -114,7 +114,7 @@ static void keep_least(double *best, double t) {
 
 static void compare(int64_t in, int64_t out, int64_t n, Dtype d, dnnl_engine_t engine) {
     Err e = {0};
-    LinearSpec s = {in, out, false, memory((size_t)(in * out) * 4), memory((size_t)(in * out) * 4), d, n};
+    LinearSpec s = {in, out, out > 4 * in, memory((size_t)(in * out) * 4), memory((size_t)(in * out) * 4), d, n};
     Linear *l = cpu_ops.linear_create(&s, &e);
     Matmul m[3] = {matmul(n, in, out, d, false, engine), matmul(n, out, in, d, false, engine),
                    matmul(in, n, out, d, true, engine)};
