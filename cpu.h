@@ -78,22 +78,29 @@ static inline void words_across(uint32_t *restrict dst, const uint16_t *lo, cons
     for (int64_t c = 0; c < n; c++) dst[c] = lo[c] | (uint32_t)hi[c] << 16;
 }
 
+typedef uint32_t Four __attribute__((vector_size(16), aligned(2), may_alias));
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (Four){__VA_ARGS__})
+#endif
+
 /* dst [cols][dst_row] = src [rows][src_row] turned over; rows is a multiple of four, and src's rows can be read up to
  * the next multiple of four. */
-static inline void words_turn(uint32_t *dst, int64_t dst_row, const uint32_t *src, int64_t src_row,
-                              int64_t rows, int64_t cols) {
-    typedef uint32_t Four __attribute__((vector_size(16), aligned(4), may_alias));
-    for (int64_t r = 0; r < rows; r += 4, src += 4 * src_row)
+static inline void words_turn(uint32_t *dst, int64_t dst_row, const void *src, int64_t src_row, int64_t rows,
+                              int64_t cols) {
+    for (int64_t r = 0; r < rows; r += 4)
         for (int64_t c = 0; c < cols; c += 4) {
-            const Four r0 = *(const Four *)(src + c), r1 = *(const Four *)(src + src_row + c);
-            const Four r2 = *(const Four *)(src + 2 * src_row + c),
-                       r3 = *(const Four *)(src + 3 * src_row + c);
-            const Four turned[4] = {{r0[0], r1[0], r2[0], r3[0]},
-                                    {r0[1], r1[1], r2[1], r3[1]},
-                                    {r0[2], r1[2], r2[2], r3[2]},
-                                    {r0[3], r1[3], r2[3], r3[3]}};
-            for (int64_t j = 0; j < least(4, cols - c); j++)
-                *(Four *)(dst + (c + j) * dst_row + r) = turned[j];
+            const uint32_t *from = (const uint32_t *)src + r * src_row + c;
+            uint32_t *to = dst + c * dst_row + r;
+            const Four r0 = *(const Four *)from, r1 = *(const Four *)(from + src_row);
+            const Four r2 = *(const Four *)(from + 2 * src_row), r3 = *(const Four *)(from + 3 * src_row);
+            const Four a0 = SHUFFLE(r0, r1, 0, 4, 1, 5), a1 = SHUFFLE(r0, r1, 2, 6, 3, 7);
+            const Four b0 = SHUFFLE(r2, r3, 0, 4, 1, 5), b1 = SHUFFLE(r2, r3, 2, 6, 3, 7);
+            *(Four *)to = SHUFFLE(a0, b0, 0, 1, 4, 5);
+            if (c + 1 < cols) *(Four *)(to + dst_row) = SHUFFLE(a0, b0, 2, 3, 6, 7);
+            if (c + 2 < cols) *(Four *)(to + 2 * dst_row) = SHUFFLE(a1, b1, 0, 1, 4, 5);
+            if (c + 3 < cols) *(Four *)(to + 3 * dst_row) = SHUFFLE(a1, b1, 2, 3, 6, 7);
         }
 }
 

@@ -63,10 +63,17 @@ static void pack_along(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
     }
 }
 
+/* A tile ahead of the row that is packed: rows that come from memory are on their way while others are worked on. */
+static void prefetch_row(Rows r, int64_t t, const Shape *s) {
+    const char *row = tensor_at(r.t, r.at + (t + KEYS) * r.step).p;
+    for (size_t at = 0; at < (size_t)s->HS * dtype_size(s->d); at += 64) __builtin_prefetch(row + at);
+}
+
 /* dst [ceil(n / per)][lanes]: words of `per` rows below each other, zeros where there are none. */
 static void pack_across(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
     for (int64_t t = 0; t < n; t += s->per, dst += s->lanes) {
         const void *first = tensor_at(r.t, r.at + t * r.step).p;
+        for (int i = 0; i < s->per; i++) prefetch_row(r, t + i, s);
         memset(dst + s->HS, 0, (size_t)(s->lanes - s->HS) * sizeof *dst);
         if (s->d == DT_F32)
             memcpy(dst, first, (size_t)s->HS * sizeof *dst);
@@ -77,14 +84,21 @@ static void pack_across(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
     }
 }
 
-/* dst [words][QUERIES]: up to QUERIES rows turned over, zeros where there are none. */
+/* dst [words][QUERIES]: up to QUERIES rows turned over, zeros where there are none; rows of whole groups of four words
+ * from where they lie. */
 static void pack_turned(uint32_t *dst, Rows r, int64_t n, const Shape *s) {
-    const int64_t width = round_up(s->words, 4);
-    uint32_t rows[QUERIES * width];
-    memset(rows, 0, sizeof rows);
-    for (int64_t q = 0; q < n; q++)
-        memcpy(rows + q * width, tensor_at(r.t, r.at + q * r.step).p, (size_t)s->HS * dtype_size(s->d));
-    words_turn(dst, QUERIES, rows, width, QUERIES, s->words);
+    const int64_t width = round_up(s->words, 4), direct = s->HS == width * s->per ? n / 4 * 4 : 0;
+    uint32_t rest[QUERIES * width];
+    for (int64_t q = 0; q < direct; q += 4) {
+        for (int i = 0; i < 4; i++) prefetch_row(r, q + i, s);
+        words_turn(dst + q, QUERIES, tensor_at(r.t, r.at + q * r.step).p, r.step / s->per, 4, s->words);
+    }
+    if (direct == QUERIES) return;
+    memset(rest, 0, (size_t)((QUERIES - direct) * width) * sizeof *rest);
+    for (int64_t q = direct; q < n; q++)
+        memcpy(rest + (q - direct) * width, tensor_at(r.t, r.at + q * r.step).p,
+               (size_t)s->HS * dtype_size(s->d));
+    words_turn(dst + direct, QUERIES, rest, width, QUERIES - direct, s->words);
 }
 
 /* ---- what both passes do with a tile --------------------------------------------------------------------- */
@@ -586,18 +600,24 @@ static int64_t run_length(const int32_t *slot, const int32_t *pos, int64_t i, in
     return end - i;
 }
 
+/* The n keys (which 1) or values (2) of qkv to their places. */
+static void store_cache(Tensor cache, Tensor qkv, int which, int64_t capacity, const int32_t *slot,
+                        const int32_t *pos, int64_t n, const Attention *a) {
+    const int64_t HS = a->HS, NH = a->NH;
+#pragma omp parallel for schedule(static) if (n > 1)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t h = 0; h < NH; h++)
+            memcpy(tensor_at(cache, ((slot[i] * NH + h) * capacity + pos[i]) * HS).p,
+                   tensor_at(qkv, ((i * 3 + which) * NH + h) * HS).p, (size_t)HS * dtype_size(cache.dtype));
+}
+
 void cpu_attention_cached(Tensor out, Tensor qkv, Tensor k, Tensor v, int64_t capacity, const int32_t *slot,
                           const int32_t *pos, int64_t n, const Attention *a) {
     enum { SHORT = 8 }; /* fewer queries than this are taken one by one */
     const int64_t HS = a->HS, NH = a->NH, C = NH * HS;
     CHECK(k.dtype == qkv.dtype && v.dtype == qkv.dtype, "the cache must have the activations' dtype");
-    const size_t bytes = (size_t)HS * dtype_size(k.dtype);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t h = 0; h < NH; h++) {
-            const int64_t at = ((slot[i] * NH + h) * capacity + pos[i]) * HS;
-            memcpy(tensor_at(k, at).p, tensor_at(qkv, (i * 3 + 1) * C + h * HS).p, bytes);
-            memcpy(tensor_at(v, at).p, tensor_at(qkv, (i * 3 + 2) * C + h * HS).p, bytes);
-        }
+    store_cache(k, qkv, 1, capacity, slot, pos, n, a);
+    store_cache(v, qkv, 2, capacity, slot, pos, n, a);
 #pragma omp parallel
     for (int64_t i = 0, len; i < n; i += len) {
         len = run_length(slot, pos, i, n);
