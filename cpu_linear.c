@@ -7,12 +7,13 @@
  * into strips; dbias falls out of that packing. Bias, GELU, its gradient, and rounding happen on a tile in L1. */
 #include "cpu.h"
 
+#include <omp.h>
 #include <stdlib.h>
 
 enum {
     TILE = 24,        /* rows that a thread multiplies before it finishes them: the tile stays in L1 */
     ROWS = 10 * TILE, /* rows of a task: they stay in L2 while a panel goes by, and the panel while they do */
-    STRIP = 48,       /* columns of dw's left operand that a task packs */
+    STRIP = 96,       /* columns of dw's left operand that a task packs; half of them if threads are many */
     DEPTH = 1024      /* rows of x and dy whose share of dw is taken at a time: the panels stay in L3 */
 };
 
@@ -201,11 +202,12 @@ static void sum_panel(float *sum, const uint32_t *panel, int64_t steps, int64_t 
 static void multiply_turned(float *dw, Tensor a, const uint32_t *panels, int64_t A, int64_t B, int64_t r0,
                             int64_t rows, Dtype d, bool add) {
     const int64_t steps = steps_of(rows, d);
+    const int64_t width = A >= 4 * STRIP * omp_get_max_threads() ? STRIP : STRIP / 2;
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t i0 = 0; i0 < A; i0 += STRIP) {
-        const int64_t wide = least(A - i0, STRIP);
-        uint32_t *strip = cpu_scratch((size_t)(steps * STRIP) * sizeof *strip);
-        pack_columns(strip, STRIP, a, A, r0, rows, i0, wide, d);
+    for (int64_t i0 = 0; i0 < A; i0 += width) {
+        const int64_t wide = least(A - i0, width);
+        uint32_t *strip = cpu_scratch((size_t)(steps * width) * sizeof *strip);
+        pack_columns(strip, width, a, A, r0, rows, i0, wide, d);
         for (int64_t c0 = 0; c0 < B; c0 += PANEL) {
             const int64_t cols = least(B - c0, PANEL);
             float *to = dw + i0 * B + c0;
@@ -213,7 +215,7 @@ static void multiply_turned(float *dw, Tensor a, const uint32_t *panels, int64_t
                          .c_row = B,
                          .a = strip,
                          .a_row = 1,
-                         .a_step = STRIP,
+                         .a_step = width,
                          .b = panels + c0 * steps,
                          .b_step = PANEL,
                          .steps = steps,
