@@ -2,8 +2,9 @@
  *
  * A weight is prepared as panels: PANEL columns wide, one word a column and step of the sum (one fp32, or two bf16
  * below each other), so that a product reads it from front to back. Forward sums over `in`, the backward pass to dx
- * over `out`: a trained weight has a copy for each, made from the fp32 master in one pass. Activations are read as
- * they lie. dw sums over the rows, so there dy (or x) is packed into panels on the way, and what it is multiplied by
+ * over `out`: a trained weight has a copy for each, made from the fp32 master in one pass; or, if it is used on so
+ * many rows that making a copy is nothing beside its product, none: it is then made each time, in a place all share.
+ * Activations are read as they lie. dw sums over the rows, so there dy (or x) is packed into panels on the way, and what it is multiplied by
  * into strips; dbias falls out of that packing. Bias, GELU, its gradient, and rounding happen on a tile in L1. */
 #include "cpu.h"
 
@@ -14,14 +15,15 @@ enum {
     TILE = 24,        /* rows that a thread multiplies before it finishes them: the tile stays in L1 */
     ROWS = 10 * TILE, /* rows of a task: they stay in L2 while a panel goes by, and the panel while they do */
     STRIP = 96,       /* columns of dw's left operand that a task packs; half of them if threads are many */
-    DEPTH = 1024      /* rows of x and dy whose share of dw is taken at a time: the panels stay in L3 */
+    DEPTH = 1024,     /* rows of x and dy whose share of dw is taken at a time: the panels stay in L3 */
+    MANY_ROWS = 2048  /* from so many on, a trained weight has no copies of its own */
 };
 
 struct Linear {
     LinearSpec s;
     Arena arena;
-    uint32_t *forward,
-        *backward; /* panels over out, summed over in; panels over in, summed over out, or NULL */
+    uint32_t *forward;  /* panels over out, summed over in; NULL: made each time */
+    uint32_t *backward; /* panels over in, summed over out; NULL: likewise, or never trained */
 };
 
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -38,17 +40,28 @@ static size_t panels_bytes(int64_t K, int64_t N, Dtype d) {
 
 /* ---- prepared weights ------------------------------------------------------------------------------------ */
 
+static bool has_copies(const LinearSpec *s) {
+    return !s->dw || s->max_rows < MANY_ROWS;
+}
+
 size_t cpu_linear_bytes(const LinearSpec *s) {
+    if (!has_copies(s)) return 0;
     return panels_bytes(s->in, s->out, s->compute) + (s->dw ? panels_bytes(s->out, s->in, s->compute) : 0);
 }
 
 Linear *cpu_linear_create(const LinearSpec *s, Err *e) {
     Linear *l = xcalloc(1, sizeof *l);
+    const Dtype d = s->compute;
     l->s = *s;
-    if (!arena_init(&l->arena, cpu_linear_bytes(s), "prepared weights", e)) return free(l), NULL;
-    l->forward = arena_take(&l->arena, panels_bytes(s->in, s->out, s->compute));
-    if (s->dw) l->backward = arena_take(&l->arena, panels_bytes(s->out, s->in, s->compute));
-    if (s->dw) cpu_shared(panels_bytes(least(s->max_rows, DEPTH), s->out_major ? s->in : s->out, s->compute));
+    if (has_copies(s)) {
+        if (!arena_init(&l->arena, cpu_linear_bytes(s), "prepared weights", e)) return free(l), NULL;
+        l->forward = arena_take(&l->arena, panels_bytes(s->in, s->out, d));
+        if (s->dw) l->backward = arena_take(&l->arena, panels_bytes(s->out, s->in, d));
+    } else {
+        cpu_shared(panels_bytes(s->in, s->out, d));
+        cpu_shared(panels_bytes(s->out, s->in, d));
+    }
+    if (s->dw) cpu_shared(panels_bytes(least(s->max_rows, DEPTH), s->out_major ? s->in : s->out, d));
     return l;
 }
 
@@ -58,12 +71,13 @@ void cpu_linear_free(Linear *l) {
     free(l);
 }
 
-/* The master goes by in squares: each is read and rounded once, and packed as it stands, and turned over. */
-void cpu_linear_refresh(Linear *l) {
+/* Panels for either product, where wanted. The master goes by in squares: each is read and rounded once, and packed
+ * as it stands, and turned over. */
+static void prepare(const Linear *l, uint32_t *forward, uint32_t *backward) {
     const Dtype d = l->s.compute;
     const int64_t R = l->s.out_major ? l->s.out : l->s.in, C = l->s.out_major ? l->s.in : l->s.out;
-    uint32_t *straight = l->s.out_major ? l->backward : l->forward; /* sums over the master's rows */
-    uint32_t *turned = l->s.out_major ? l->forward : l->backward;   /* sums over its columns */
+    uint32_t *straight = l->s.out_major ? backward : forward; /* sums over the master's rows */
+    uint32_t *turned = l->s.out_major ? forward : backward;   /* sums over its columns */
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t r0 = 0; r0 < R; r0 += PANEL)
         for (int64_t c0 = 0; c0 < C; c0 += PANEL) {
@@ -81,6 +95,24 @@ void cpu_linear_refresh(Linear *l) {
             for (int64_t r = 0; d == DT_BF16 && r < rows; r += 2, to += PANEL)
                 words_across(to, (const uint16_t *)square[r], (const uint16_t *)square[r + 1], PANEL);
         }
+}
+
+void cpu_linear_refresh(Linear *l) {
+    if (l->forward) prepare(l, l->forward, l->backward);
+}
+
+static const uint32_t *forward_panels(const Linear *l) {
+    if (l->forward) return l->forward;
+    uint32_t *to = cpu_shared(panels_bytes(l->s.in, l->s.out, l->s.compute));
+    prepare(l, to, NULL);
+    return to;
+}
+
+static const uint32_t *backward_panels(const Linear *l) {
+    if (l->backward) return l->backward;
+    uint32_t *to = cpu_shared(panels_bytes(l->s.out, l->s.in, l->s.compute));
+    prepare(l, NULL, to);
+    return to;
 }
 
 /* ---- y = x W, dx = dy W^T -------------------------------------------------------------------------------- */
@@ -160,7 +192,7 @@ static void multiply(Tensor y, Tensor x, const uint32_t *panels, int64_t n, int6
 void cpu_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
                         int64_t n) {
     const Finish f = {.bias = bias, .pre = pre, .act = act};
-    multiply(y, x, l->forward, n, l->s.in, l->s.out, l->s.compute, &f);
+    multiply(y, x, forward_panels(l), n, l->s.in, l->s.out, l->s.compute, &f);
 }
 
 /* ---- dw = x^T dy ----------------------------------------------------------------------------------------- */
@@ -260,7 +292,7 @@ void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Li
     CHECK(s->dw, "backward through a linear that was created without a gradient");
     CHECK(act == ACT_NONE || dx.p, "x is made again on the way to dx");
     const Finish f = {.pre = pre, .act = act, .grad = true, .again = x};
-    if (dx.p) multiply(dx, dy, l->backward, n, s->out, s->in, s->compute, &f);
+    if (dx.p) multiply(dx, dy, backward_panels(l), n, s->out, s->in, s->compute, &f);
     if (s->out_major)
         backward_weight(s->dw, NULL, dy, x, s->out, s->in, s->compute, accumulate, n);
     else

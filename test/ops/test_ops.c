@@ -338,6 +338,39 @@ static const OpTest linear_backward = {
     linear_backward_op, linear_backward_ref, linear_loss,          {{5, 0}, {6, 1}}};
 OP_TEST(linear_backward)
 
+/* How many rows a linear was made for changes where its weights are prepared, and no bit of what it gives. */
+static void linear_run(const LinearSpec *s, float *y, float *dx, const float *x, const float *dy, int64_t n) {
+    Err e = {0};
+    Linear *l = ops->linear_create(s, &e);
+    EXPECT_OK(&e);
+    static float x_room[70 * 130], dy_room[70 * 130];
+    const Tensor tx = tensor(x_room, s->compute), tdy = tensor(dy_room, s->compute);
+    for (int64_t i = 0; i < n * s->in; i++) tensor_write(tx, i, x[i]);
+    for (int64_t i = 0; i < n * s->out; i++) tensor_write(tdy, i, dy[i]);
+    ops->linear_refresh(l);
+    ops->linear_forward(tensor(y, DT_F32), NO_TENSOR, tx, l, NULL, ACT_NONE, n);
+    ops->linear_backward(tensor(dx, DT_F32), tdy, tx, NO_TENSOR, ACT_NONE, l, NULL, false, n);
+    ops->linear_free(l);
+}
+
+TEST(ops_linear_for_many_rows) {
+    enum { N = 70, IN_ = 33, OUT_ = 130 };
+    static float w[IN_ * OUT_], dw[2][IN_ * OUT_], x[N * IN_], dy[N * OUT_], y[2][N * OUT_], dx[2][N * IN_];
+    rand_normals(w, IN_ * OUT_, 1, 1, RAND_TEST, 1, 0);
+    rand_normals(x, N * IN_, 1, 1, RAND_TEST, 2, 0);
+    rand_normals(dy, N * OUT_, 1, 1, RAND_TEST, 3, 0);
+    for (int i = 0; i < 4; i++) {
+        for (int many = 0; many < 2; many++) {
+            LinearSpec s = {IN_, OUT_, i & 1, w, dw[many], i & 2 ? DT_BF16 : DT_F32, many ? 1 << 20 : N};
+            linear_run(&s, y[many], dx[many], x, dy, N);
+        }
+        EXPECT(!memcmp(y[0], y[1], sizeof *y) && !memcmp(dx[0], dx[1], sizeof *dx) &&
+                   !memcmp(dw[0], dw[1], sizeof *dw),
+               "case %d", i);
+        EXPECT(y[0][7] != 0 && dx[0][7] != 0 && dw[0][7] != 0);
+    }
+}
+
 /* After the master changed, linear_refresh makes the op use it. */
 TEST(ops_linear_refresh) {
     float w[6] = {1, 2, 3, 4, 5, 6}, x[2] = {1, 10}, y[3];
