@@ -375,6 +375,23 @@ TEST(gpt_dropout_sites) {
     }
 }
 
+/* Blocks run twice when they are recomputed, but for the last, whose buffers still stand. */
+TEST(gpt_recomputes_all_layers_but_the_last) {
+    Ops ops = *cpu(1);
+    ops.attention_forward = see_attention;
+    ModelConfig c = lively(0);
+    Err e = {0};
+    Data d;
+    fill_data(&d, c.vocab_size);
+    GptOptions o = {.ops = &ops, .train = true, .B = B, .T = T, .recompute = RECOMPUTE_BLOCK};
+    Gpt *m = gpt_create(&c, &o, &e);
+    EXPECT_OK(&e);
+    n_seen = 0;
+    gpt_forward_backward(m, &d.batch, 1, false);
+    EXPECT(n_seen == 3 && seen[0].calls == 2 && seen[1].calls == 2 && seen[2].calls == 1);
+    gpt_free(m);
+}
+
 /* The most rows that each linear was made for. */
 static struct {
     const Linear *l;
