@@ -220,6 +220,14 @@ static int64_t first_tile(const Attention *a, int64_t position) {
  * what was summed scaled down, when a query's scores have outgrown it by NEAR (Dao 2023 rescales at every tile). */
 #define NEAR 8.0f
 
+/* One query's, out of line: were the product fused with the addition that follows it in some caller, and not in another,
+ * the two would round differently. */
+__attribute__((noinline)) static void raise_one(float *max, float *sum, float *acc, float top, int lanes) {
+    const float shrink = exp_fast(*max - top);
+    *max = top, *sum *= shrink;
+    for (int c = 0; c < lanes; c++) acc[c] *= shrink;
+}
+
 static void raise_maximum(float *max, float *sum, float *acc, float (*scores)[QUERIES], const Tile *t,
                           const Shape *s) {
     float top[QUERIES];
@@ -229,21 +237,17 @@ static void raise_maximum(float *max, float *sum, float *acc, float (*scores)[QU
         for (int q = 0; q < QUERIES; q++) top[q] = scores[i][q] > top[q] ? scores[i][q] : top[q];
     for (int q = 0; q < QUERIES; q++) raise |= top[q] > max[q] + NEAR;
     if (!raise) return;
-    for (int q = 0; q < QUERIES; q++) {
-        if (top[q] <= max[q] + NEAR) continue; /* a query's sums depend on its own scores alone */
-        const float shrink = exp_fast(max[q] - top[q]);
-        max[q] = top[q], sum[q] *= shrink;
-        for (int c = 0; c < s->lanes; c++) acc[q * s->lanes + c] *= shrink;
-    }
+    for (int q = 0; q < QUERIES; q++) /* a query's sums depend on its own scores alone */
+        if (top[q] > max[q] + NEAR) raise_one(max + q, sum + q, acc + q * s->lanes, top[q], s->lanes);
 }
 
-/* scores becomes exp(scores - max), and their sums grow. */
+/* scores becomes exp(scores - max), and their sums grow: in loops of their own, lest a compiler fuse the addition with
+ * the last product of some exponentials, and so round some sums otherwise. */
 static void exponentials(float (*scores)[QUERIES], const float *max, float *sum, const Tile *t) {
     for (int64_t i = 0; i < t->keys; i++)
-        for (int q = 0; q < QUERIES; q++) {
-            scores[i][q] = exp_fast(scores[i][q] - max[q]);
-            sum[q] += scores[i][q];
-        }
+        for (int q = 0; q < QUERIES; q++) scores[i][q] = exp_fast(scores[i][q] - max[q]);
+    for (int64_t i = 0; i < t->keys; i++)
+        for (int q = 0; q < QUERIES; q++) sum[q] += scores[i][q];
 }
 
 static void scale_scores(float (*scores)[QUERIES], const Tile *t) {
@@ -531,11 +535,7 @@ static void one_softmax(One *o, int64_t n, int64_t masked, float scale, const Sh
     float top = o->max;
     for (int64_t i = 0; i < n; i++) o->scores[i] = i < masked ? -INFINITY : o->scores[i] * scale;
     for (int64_t i = 0; i < n; i++) top = o->scores[i] > top ? o->scores[i] : top;
-    if (top > o->max + NEAR) {
-        const float shrink = exp_fast(o->max - top);
-        o->max = top, o->sum *= shrink;
-        for (int c = 0; c < s->lanes; c++) o->acc[c] *= shrink;
-    }
+    if (top > o->max + NEAR) raise_one(&o->max, &o->sum, o->acc, top, s->lanes);
     for (int64_t i = 0; i < n; i++) o->scores[i] = exp_fast(o->scores[i] - o->max);
     for (int64_t i = 0; i < n; i++) o->sum += o->scores[i];
     o->scores[n] = 0;

@@ -12,7 +12,7 @@
 
 #include <omp.h>
 
-#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+#ifdef __aarch64__
 #include <arm_neon.h>
 #endif
 
@@ -29,6 +29,20 @@ typedef uint32_t WordAt __attribute__((aligned(2), may_alias));
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
+/* sum + a b, rounded once where the CPU can: said by name, because a compiler may fuse a product with its addition in one
+ * block of sums and not in another. */
+INLINE Vec multiply_add(Vec sum, Vec a, Vec b) {
+#if LANES == 16
+    return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif LANES == 8
+    return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#elif defined __aarch64__
+    return (Vec)vfmaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
+#else
+    return sum + a * b;
+#endif
+}
+
 /* sum + a b for words of two bf16, each lane on its own. */
 INLINE Vec multiply_pairs(Vec sum, Words a, Words b) {
 #ifdef __AVX512BF16__
@@ -36,8 +50,8 @@ INLINE Vec multiply_pairs(Vec sum, Words a, Words b) {
 #elif defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
     return (Vec)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)a, (bfloat16x8_t)b);
 #else
-    sum += (Vec)(a << 16) * (Vec)(b << 16);
-    return sum + (Vec)(a & 0xffff0000u) * (Vec)(b & 0xffff0000u);
+    sum = multiply_add(sum, (Vec)(a << 16), (Vec)(b << 16));
+    return multiply_add(sum, (Vec)(a & 0xffff0000u), (Vec)(b & 0xffff0000u));
 #endif
 }
 
@@ -71,8 +85,8 @@ INLINE void block(const Product *p, int64_t r0, int64_t j0, const int rows, cons
             const Words ak = spread(a[r * a_row + k * a_step]);
             UNROLL
             for (int j = 0; j < vecs; j++)
-                sum[r][j] =
-                    dtype == DT_F32 ? sum[r][j] + (Vec)ak * (Vec)bk[j] : multiply_pairs(sum[r][j], ak, bk[j]);
+                sum[r][j] = dtype == DT_F32 ? multiply_add(sum[r][j], (Vec)ak, (Vec)bk[j])
+                                            : multiply_pairs(sum[r][j], ak, bk[j]);
         }
     }
     UNROLL
@@ -126,7 +140,7 @@ INLINE void burn(int64_t rounds, const Dtype dtype) {
     Words x = spread(0x3f013f00); /* about a half, as fp32 and as bf16: the sums stay finite */
     UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = (Vec){0};
     for (int64_t k = 0; k < rounds; k++) UNROLL for (int i = 0; i < CHAINS; i++) {
-            sum[i] = dtype == DT_F32 ? sum[i] + (Vec)x * (Vec)x : multiply_pairs(sum[i], x, x);
+            sum[i] = dtype == DT_F32 ? multiply_add(sum[i], (Vec)x, (Vec)x) : multiply_pairs(sum[i], x, x);
 #if defined __aarch64__
             __asm__ volatile("" : "+w"(sum[i]));
 #elif defined __x86_64__
