@@ -382,7 +382,7 @@ static Spelling spell(const Tokenizer *t) {
     for (int32_t id = 0; id < t->n; id++) {
         Bytes b = tokenizer_token(t, id);
         s.start[id] = s.text.n;
-        if (special[id] || t->gpt1 || t->gpt1)
+        if (special[id] || t->gpt1)
             str_put(&s.text, b.p, b.n);
         else
             alphabet_spell(&alphabet, b, &s.text);

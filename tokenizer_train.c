@@ -293,12 +293,11 @@ static void note_fresh(Trainer *r, int32_t id, int32_t left, int32_t right, uint
     r->fresh_n[is_right][other]++;
 }
 
-/* One occurrence of (left, right) is no more. */
+/* One occurrence of (left, right) is no more. If the pair was made by this merge, at the occurrence just
+ * before, its left is the new id. */
 static void forget(Trainer *r, int32_t id, int32_t left, int32_t right, int64_t count) {
     if (left == id)
         r->fresh_count[1][right] -= count;
-    else if (right == id)
-        r->fresh_count[0][left] -= count;
     else
         find_pair(r, left, right)->count -= count;
 }

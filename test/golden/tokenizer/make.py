@@ -32,7 +32,7 @@ def corpus(rng):
     syllables = "ba ker lo mi stra the ing er un qu é ß да 漢".split()
     words = ["".join(rng.choice(syllables) for _ in range(rng.randint(1, 4))) for _ in range(150)]
     words += ["it's", "we'll", "don't", "aaaa", "abababab", "1984", "3.14", "zzzzzzz"]
-    gaps = [" "] * 10 + [", ", ". ", "\n", "\n\n", "  ", "\t", "...", " -- "]
+    gaps = [" "] * 10 + [", ", ". ", "\n", "\n\n", "\n\n\n", "  ", "    ", "\t", "...", " -- "]
     return "".join(
         words[min(int(rng.paretovariate(0.8)) - 1, len(words) - 1)] + rng.choice(gaps) for _ in range(2500)
     )
@@ -152,6 +152,8 @@ def texts(rng):
         b"the\x80 the the the",
         "ß".encode()[1:] + b" un",
         b"  \n\n  \xf8 the",
+        "a  \u00fc".encode() + b"\xff",
+        "a \n\n  \u00fcb".encode() + b"\x80",
         bytes(range(256)),
     )
 
