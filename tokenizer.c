@@ -58,12 +58,12 @@ typedef uint64_t Words8 __attribute__((vector_size(64)));
 typedef uint8_t Bytes8 __attribute__((vector_size(8)));
 
 /* Bit i: byte i of a comparison's result, 0 or 0xff. */
-static inline uint64_t bits(Bytes64 v) {
+static inline uint64_t bits(const Bytes64 *v) {
     enum { A = 1, B = 2, C = 4, D = 8, E = 16, F = 32, G = 64, H = 128 };
     static const Bytes64 weight = {A, B, C, D, E, F, G, H, A, B, C, D, E, F, G, H, A, B, C, D, E, F,
                                    G, H, A, B, C, D, E, F, G, H, A, B, C, D, E, F, G, H, A, B, C, D,
                                    E, F, G, H, A, B, C, D, E, F, G, H, A, B, C, D, E, F, G, H};
-    Words8 w = (Words8)(v & weight);
+    Words8 w = (Words8)(*v & weight);
     w |= w >> 32;
     w |= w >> 16;
     w |= w >> 8;
@@ -78,15 +78,18 @@ static inline uint64_t bits(Bytes64 v) {
 static uint64_t piece_starts(const uint8_t *p, int *known) {
     Bytes64 v;
     memcpy(&v, p, 64);
-    uint64_t wide = bits((Bytes64)(v >= 0x80)), blank = bits((Bytes64)(v == ' '));
-    uint64_t letter = bits((Bytes64)((v | 0x20) - 'a' < 26)), number = bits((Bytes64)(v - '0' < 10));
-    uint64_t space = blank | bits((Bytes64)(v - '\t' < 5)), other = ~(letter | number | space);
+    const Bytes64 is_wide = (Bytes64)(v >= 0x80), is_blank = (Bytes64)(v == ' '),
+                  is_quote = (Bytes64)(v == '\'');
+    const Bytes64 is_letter = (Bytes64)((v | 0x20) - 'a' < 26), is_number = (Bytes64)(v - '0' < 10);
+    const Bytes64 is_space = is_blank | (Bytes64)(v - '\t' < 5);
+    uint64_t wide = bits(&is_wide), blank = bits(&is_blank), space = bits(&is_space);
+    uint64_t letter = bits(&is_letter), number = bits(&is_number), other = ~(letter | number | space);
     uint64_t runs_on = (letter & letter << 1) | (number & number << 1) | (other & other << 1);
     *known = (wide ? __builtin_ctzll(wide) : 64) - 1;
     /* White space starts a piece after a word, and so does its last character before one; a word, unless a
      * blank stands before it. */
     uint64_t starts = (space & (~space << 1 | ~space >> 1)) | (~space & ~(blank << 1) & ~runs_on);
-    for (uint64_t a = starts & bits((Bytes64)(v == '\'')); a; a &= a - 1) {
+    for (uint64_t a = starts & bits(&is_quote); a; a &= a - 1) {
         int at = __builtin_ctzll(a);
         size_t length = at < *known ? scan_contraction(p + at, (size_t)(64 - at)) : 0;
         if (length) starts = (starts & ~((uint64_t)2 << at)) | (uint64_t)1 << at << length;
