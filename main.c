@@ -335,21 +335,29 @@ static const Flag tokenizer_encode_flags[] = {
     {"--count", NULL, "print how many ids there are instead of the ids", false},
     {0}};
 
-/* Ids as text, space between, newline at the end. */
-static void print_ids(const Ids *ids) {
-    enum { WIDEST = 12, BLOCK = 1 << 16 };
-    char block[BLOCK];
+/* Ids as text, space between, newline at the end. Each id is written out once, and copied from then on. */
+static void print_ids(const Tokenizer *t, const Ids *ids) {
+    enum { WIDEST = 7, BLOCK = 1 << 16 }; /* an id has at most 7 digits: a vocabulary, 2^21 entries */
+    struct {
+        char digits[WIDEST];
+        uint8_t n;
+    } *word = xcalloc((size_t)tokenizer_size(t), sizeof *word);
+    char block[BLOCK + sizeof *word];
     size_t n = 0;
     for (size_t i = 0; i < ids->n; i++) {
-        char digits[WIDEST];
-        int at = WIDEST;
-        digits[--at] = i + 1 < ids->n ? ' ' : '\n';
-        for (int32_t v = ids->id[i]; at == WIDEST - 1 || v; v /= 10) digits[--at] = (char)('0' + v % 10);
-        if (n + WIDEST > BLOCK) fwrite(block, 1, n, stdout), n = 0;
-        memcpy(block + n, digits + at, (size_t)(WIDEST - at));
-        n += (size_t)(WIDEST - at);
+        int32_t id = ids->id[i];
+        if (!word[id].n) {
+            char text[16] = "";
+            word[id].n = (uint8_t)snprintf(text, sizeof text, "%d", id);
+            memcpy(word[id].digits, text, WIDEST);
+        }
+        memcpy(block + n, &word[id], sizeof *word);
+        n += word[id].n;
+        block[n++] = i + 1 < ids->n ? ' ' : '\n';
+        if (n > BLOCK - sizeof *word) fwrite(block, 1, n, stdout), n = 0;
     }
     fwrite(block, 1, n, stdout);
+    free(word);
 }
 
 static bool cmd_tokenizer_encode(const Args *a, Err *e) {
@@ -365,7 +373,7 @@ static bool cmd_tokenizer_encode(const Args *a, Err *e) {
     if (ok && arg(a, "--count", NULL))
         printf("%zu\n", ids.n);
     else if (ok)
-        print_ids(&ids);
+        print_ids(t, &ids);
     str_free(&text);
     ids_free(&ids);
     tokenizer_free(t);
@@ -377,18 +385,22 @@ static const Flag tokenizer_decode_flags[] = {
     {"--input", "FILE", "ids with white space between (stdin)", false},
     {0}};
 
+static bool is_white(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 /* Numbers with white space between. */
 static bool parse_ids(const Str *text, Ids *ids, Err *e) {
-    const char *white = " \t\r\n\v\f", *p = text->p, *end = text->p + text->n;
+    const char *p = text->p, *end = text->p + text->n;
     size_t cap = 0;
     for (;;) {
-        while (p < end && *p && strchr(white, *p)) p++;
+        while (p < end && is_white(*p)) p++;
         if (p == end) return true;
         const char *word = p;
         int64_t v = 0;
         while (p < end && *p >= '0' && *p <= '9' && v <= INT32_MAX) v = v * 10 + *p++ - '0';
-        if (p == word || v > INT32_MAX || (p < end && !(*p && strchr(white, *p)))) {
-            while (p < end && !(*p && strchr(white, *p))) p++;
+        if (p == word || v > INT32_MAX || (p < end && !is_white(*p))) {
+            while (p < end && !is_white(*p)) p++;
             return err_set(e, "number %zu, \"%.*s\", is not an id", ids->n + 1,
                            (int)(p - word < 32 ? p - word : 32), word);
         }

@@ -279,7 +279,7 @@ static bool check_pipeline(Draft *d, const cJSON *json, Err *e) {
         return err_set(e, "%s: no \"model\" here; is this a tokenizer.json?", d->path);
     if (!unset(model, "type") && !is(model, "type", "BPE"))
         return err_set(e, "%s: not a BPE model; only byte-level BPE can be read", d->path);
-    static const char *const keys[] = {"dropout", "continuing_subword_prefix", "byte_fallback", "fuse_unk",
+    static const char *const keys[] = {"dropout", "continuing_subword_prefix", "byte_fallback",
                                        "ignore_merges"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!unset(model, keys[i])) return err_set(e, "%s: model.%s is not supported", d->path, keys[i]);
