@@ -84,7 +84,8 @@ static void linear_call(Bench *b) {
     if (b->what == 0)
         b->ops->linear_forward(b->y, NO_TENSOR, b->x, b->linear, NULL, ACT_NONE, ROWS);
     else
-        b->ops->linear_backward(b->dx, b->dy, b->x, NO_TENSOR, ACT_NONE, b->linear, NULL, true, ROWS);
+        b->ops->linear_backward(b->dx, b->dy, b->x, NO_TENSOR, ACT_NONE, false, b->linear, NULL,
+                                true, ROWS);
 }
 
 static double linear_rate(void *ctx) {
@@ -183,7 +184,7 @@ static bool create_model(Bench *b, bool train) {
     config_defaults(&c);
     c.model.vocab_size = 50257;
     b->gpt = gpt_create(&c.model, &o, b->e);
-    if (b->gpt) gpt_init(b->gpt, 1), gpt_weights_changed(b->gpt);
+    if (b->gpt) gpt_init(b->gpt, 1), gpt_weights_changed(b->gpt, false);
     return b->gpt != NULL;
 }
 

@@ -71,8 +71,8 @@ static const Key keys[] = {
     INT("train.micro_batch_size", train.micro_batch_size, 0, 0, 1 << 20, "sequences a forward and backward pass; 0: the largest divisor of the batch with at most 4096 tokens"),
     INT("train.seq_len", train.seq_len, 0, 0, 1 << 24, "tokens a sequence; 0: n_positions"),
     CHOICE("train.device", train.device, "auto|cpu|cuda", "where to compute"),
-    CHOICE("train.precision", train.precision, "auto|fp32|bf16", "of matrix operands; master weights are fp32; auto: bf16 where the machine has it"),
-    CHOICE("train.recompute", train.recompute, "none|block", "block: keep one activation a layer, recompute the rest in backward"),
+    CHOICE("train.precision", train.precision, "auto|fp32|bf16|tf32|fp8", "of matrix operands; master weights are fp32; auto: bf16 where the machine has it; tf32, fp8: GPUs only"),
+    CHOICE("train.recompute", train.recompute, "gelu|none|block", "what backward computes again: the outputs of norms and GELU; nothing; all of a layer but its input"),
     INT("train.seed", train.seed, 1337, 0, 9007199254740992, "of initial weights, data order, dropout"),
     INT("train.log_interval", train.log_interval, 1, 1, 1e12, "steps between lines of the log"),
     INT("train.eval_interval", train.eval_interval, 250, 0, 1e12, "steps between evaluations on data.val; 0: at the end only"),
@@ -89,6 +89,7 @@ static const Key keys[] = {
     {"optimizer.betas", K_PAIR, AT(optimizer.betas), 0.9, 0, 0.9999999, NULL, "decay of the first and second moment"},
     FLOAT("optimizer.eps", optimizer.eps, 1e-8, 0, 1, "added to the root of the second moment"),
     FLOAT("optimizer.weight_decay", optimizer.weight_decay, 0.1, 0, 100, "decoupled, on matrices only"),
+    BOOL("optimizer.stochastic_rounding", optimizer.stochastic_rounding, 0, "GPUs: round weights to bf16 up or down at random, right on average"),
     FLOAT("optimizer.max_grad_norm", optimizer.max_grad_norm, 1, 0, 1e9, "clip the global gradient norm; 0: never"),
 
     CHOICE("lr_schedule.name", lr_schedule.name, "cosine|linear|constant|wsd", "after the warmup"),

@@ -102,7 +102,22 @@ static bool cpu_has(Dtype compute) {
 #endif
 }
 
+/* The stream stays fp32: it is read and written by loops that wait for memory anyway, and few of them. */
+static Dtype cpu_stream(Dtype compute) {
+    (void)compute;
+    return DT_F32;
+}
+
+static bool cpu_mirror(Dtype compute) {
+    (void)compute;
+    return false;
+}
+
 /* ---- memory ---------------------------------------------------------------------------------------------- */
+
+static size_t cpu_room(void) {
+    return (size_t)memory_available();
+}
 
 static void cpu_zero(void *p, size_t bytes) {
     const size_t piece = (size_t)1 << 20;
@@ -130,8 +145,40 @@ static void cpu_release(void *p) {
     arena_free(&a);
 }
 
-static void cpu_copy_in(void *dst, const void *host, size_t bytes) {
-    memcpy(dst, host, bytes);
+static void cpu_copy(void *dst, const void *src, size_t bytes) {
+    memcpy(dst, src, bytes);
+}
+
+/* Nothing is ever queued, so the answer is there when the question is asked. */
+static struct {
+    char bytes[256];
+    size_t n;
+} asked;
+
+static void cpu_ask(const void *src, size_t bytes) {
+    CHECK(bytes <= sizeof asked.bytes);
+    memcpy(asked.bytes, src, asked.n = bytes);
+}
+
+static void cpu_answer(void *host, size_t bytes) {
+    CHECK(bytes == asked.n, "asked for %zu bytes, not %zu", asked.n, bytes);
+    memcpy(host, asked.bytes, bytes);
+}
+
+static void cpu_wait(void) {
+}
+
+static bool cpu_replay(Graph **g, uint64_t key) {
+    (void)g, (void)key;
+    return false;
+}
+
+static void cpu_replay_end(Graph **g) {
+    (void)g;
+}
+
+static void cpu_graph_free(Graph *g) {
+    (void)g;
 }
 
 /* ---- shared by the kernels ------------------------------------------------------------------------------- */
@@ -322,12 +369,19 @@ static int32_t first_of(const float *x, int64_t n, float value) {
     return 0; /* a NaN was the maximum */
 }
 
-static void cpu_classifier(Tensor dlogits, float *loss, int32_t *best, const float *logits,
-                           const int32_t *targets, float scale, int64_t n, int64_t V, int64_t Vp) {
+/* n numbers from element `at` on as fp32: where they lie, or converted in `room`. */
+static const float *row_at(float *room, Tensor t, int64_t at, int64_t n) {
+    if (t.dtype == DT_F32) return (const float *)t.p + at;
+    row_load(room, t, at, n);
+    return room;
+}
+
+static void cpu_classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets,
+                           float scale, int64_t n, int64_t V, int64_t Vp) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
-        const float *z = logits + i * Vp;
-        float *row = cpu_scratch((size_t)Vp * sizeof *row);
+        float *row = cpu_scratch(2 * (size_t)Vp * sizeof *row);
+        const float *z = row_at(row + Vp, logits, i * Vp, V);
         float max = maximum(z, V), sum = 0;
         if (best) best[i] = first_of(z, V, max);
 #pragma omp simd reduction(+ : sum)
@@ -355,21 +409,33 @@ static void cpu_classifier(Tensor dlogits, float *loss, int32_t *best, const flo
         piece[p] = s;                                                                           \
     }                                                                                           \
     for (int p = 0; p < PIECES; p++) all += piece[p];                                           \
-    return all
+    *out = all + (accumulate ? *out : 0)
 
-static double cpu_sum_squares(const float *g, int64_t n) {
+static void cpu_sum_squares(double *out, const float *g, int64_t n, bool accumulate) {
     SUM_IN_PIECES((double)g[i] * g[i]);
 }
 
-static double cpu_sum(const float *x, int64_t n) {
+static void cpu_sum(double *out, const float *x, int64_t n, bool accumulate) {
     SUM_IN_PIECES(x[i]);
 }
 
-static void cpu_adamw(float *w, float *m, float *v, const float *g, int64_t n, const AdamW *a) {
-    const float b1 = a->beta1, b2 = a->beta2, eps = a->eps, scale = a->grad_scale;
+static void cpu_judge(Verdict *v, const double *losses, const double *squares, double scale, double worst,
+                      double max_norm) {
+    const double loss = *losses * scale, norm = sqrt(*squares);
+    *v = (Verdict){.loss = loss,
+                   .grad_norm = norm,
+                   .grad_scale = max_norm > 0 && norm > max_norm ? (float)(max_norm / norm) : 1,
+                   .skip = !isfinite(loss) || !isfinite(norm) || loss > worst};
+}
+
+static void cpu_adamw(float *w, float *m, float *v, const float *g, uint16_t *mirror, int64_t n,
+                      const AdamW *a, const Verdict *verdict) {
+    const float b1 = a->beta1, b2 = a->beta2, eps = a->eps, scale = verdict->grad_scale;
     const float fix1 = (float)(1 / (1 - pow(b1, (double)a->step)));
     const float fix2 = (float)(1 / (1 - pow(b2, (double)a->step)));
     const float lr = a->lr, decay = a->lr * a->weight_decay;
+    CHECK(!mirror, "the CPU's weights have no mirror");
+    if (verdict->skip) return;
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < n; i++) {
         float gi = g[i] * scale;
@@ -383,15 +449,26 @@ static void cpu_adamw(float *w, float *m, float *v, const float *g, int64_t n, c
 
 const Ops cpu_ops = {
     .name = "cpu",
+    .logits_bytes = 64 << 20,
     .start = cpu_start,
     .describe = cpu_describe,
     .has = cpu_has,
+    .stream = cpu_stream,
+    .mirror = cpu_mirror,
     .peak_flops = cpu_peak_flops,
+    .room = cpu_room,
     .alloc = cpu_alloc,
     .release = cpu_release,
-    .to_device = cpu_copy_in,
-    .to_host = cpu_copy_in,
+    .to_device = cpu_copy,
+    .to_host = cpu_copy,
     .zero = cpu_zero,
+    .copy = cpu_copy,
+    .wait = cpu_wait,
+    .ask = cpu_ask,
+    .answer = cpu_answer,
+    .replay = cpu_replay,
+    .replay_end = cpu_replay_end,
+    .graph_free = cpu_graph_free,
     .linear_bytes = cpu_linear_bytes,
     .linear_create = cpu_linear_create,
     .linear_free = cpu_linear_free,
@@ -406,7 +483,8 @@ const Ops cpu_ops = {
     .embed_forward = cpu_embed_forward,
     .embed_backward = cpu_embed_backward,
     .classifier = cpu_classifier,
-    .sum_squares = cpu_sum_squares,
     .sum = cpu_sum,
+    .sum_squares = cpu_sum_squares,
+    .judge = cpu_judge,
     .adamw = cpu_adamw,
 };

@@ -193,11 +193,11 @@ double cpu_peak_flops(Dtype dtype);
 size_t cpu_linear_bytes(const LinearSpec *s);
 Linear *cpu_linear_create(const LinearSpec *s, Err *e);
 void cpu_linear_free(Linear *l);
-void cpu_linear_refresh(Linear *l);
+void cpu_linear_refresh(Linear *l, bool mirrored);
 void cpu_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
                         int64_t n);
-void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
-                         bool accumulate, int64_t n);
+void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, bool again, Linear *l,
+                         float *dbias, bool accumulate, int64_t n);
 
 void cpu_attention_forward(Tensor out, float *lse, Tensor qkv, const Attention *a);
 void cpu_attention_backward(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, const float *lse,

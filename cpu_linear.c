@@ -97,7 +97,8 @@ static void prepare(const Linear *l, uint32_t *forward, uint32_t *backward) {
         }
 }
 
-void cpu_linear_refresh(Linear *l) {
+void cpu_linear_refresh(Linear *l, bool mirrored) {
+    CHECK(!mirrored);
     if (l->forward) prepare(l, l->forward, l->backward);
 }
 
@@ -123,7 +124,7 @@ typedef struct Finish {
     Tensor pre; /* [n, N]: gets the value before act; or, if `grad`, holds that value of an earlier op */
     Act act;
     bool grad;    /* times act'(pre), rather than act of it */
-    Tensor again; /* [n, N]: if `grad`, gets act(pre) */
+    Tensor again; /* [n, N]: if `grad`, gets act(pre), unless it is absent */
 } Finish;
 
 static inline void finish_row(float *t, int64_t at, int64_t c0, int64_t cols, Tensor y, const Finish *f) {
@@ -134,6 +135,7 @@ static inline void finish_row(float *t, int64_t at, int64_t c0, int64_t cols, Te
     if (f->act == ACT_GELU && f->grad) {
         row_load(pre, f->pre, at, cols);
         for (int64_t c = 0; c < cols; c++) t[c] *= gelu_grad(pre[c]);
+        if (!f->again.p) return row_store(y, at, t, cols);
         for (int64_t c = 0; c < cols; c++) pre[c] = gelu(pre[c]);
         row_store(f->again, at, pre, cols);
     } else if (f->act == ACT_GELU) {
@@ -286,12 +288,12 @@ static void backward_weight(float *dw, float *sum_b, Tensor a, Tensor b, int64_t
     }
 }
 
-void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
-                         bool accumulate, int64_t n) {
+void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, bool again, Linear *l,
+                         float *dbias, bool accumulate, int64_t n) {
     const LinearSpec *s = &l->s;
     CHECK(s->dw, "backward through a linear that was created without a gradient");
-    CHECK(act == ACT_NONE || dx.p, "x is made again on the way to dx");
-    const Finish f = {.pre = pre, .act = act, .grad = true, .again = x};
+    CHECK(!again || (dx.p && act != ACT_NONE), "x is made again on the way to dx");
+    const Finish f = {.pre = pre, .act = act, .grad = true, .again = again ? x : NO_TENSOR};
     if (dx.p) multiply(dx, dy, backward_panels(l), n, s->out, s->in, s->compute, &f);
     if (s->out_major)
         backward_weight(s->dw, NULL, dy, x, s->out, s->in, s->compute, accumulate, n);

@@ -171,7 +171,7 @@ static const int affine_role[N_AFFINE] = {QKV_W, OUT_W, FC_W, DOWN_W};
 /* Between two blocks: the residual stream and the next block's operand. */
 typedef struct Site {
     float *g, *b, *dg, *db; /* [C]; NULL at post-norm's site 0, which has no norm */
-    Tensor x;               /* [n, C] fp32 */
+    Tensor x;               /* [n, C] the stream's dtype */
     Tensor h;               /* [n, C] compute */
     float *mean, *rstd;     /* [n] */
 } Site;
@@ -182,7 +182,7 @@ typedef struct Layer {
     Tensor qkv;          /* [n, 3, NH, HS] */
     Tensor att;          /* [n, NH, HS] */
     float *lse;          /* [B, NH, T] */
-    Tensor fc;           /* [n, inner] before GELU */
+    Tensor fc, gelu;     /* [n, inner] before and after GELU */
 } Layer;
 
 struct Gpt {
@@ -192,13 +192,16 @@ struct Gpt {
     bool post_norm;
     int64_t rows; /* the largest n: B * T */
     int64_t Vp;   /* vocabulary in memory */
+    Dtype active; /* of activations */
+    Dtype stream; /* of the residual stream and the logits */
     GptMemory memory;
-    void *owned[4]; /* what gpt_free releases */
+    void *owned[5]; /* what gpt_free releases */
 
     Param *table;
     int n_params;
     int64_t elements;
     float *w, *dw; /* [elements] */
+    uint16_t *mirror; /* [elements] or NULL */
     float *wte, *wpe, *dwte, *dwpe;
     Layer *layer; /* [L] */
     Site *site;   /* [2L + 1] */
@@ -206,11 +209,13 @@ struct Gpt {
 
     int32_t *tokens, *targets, *pos, *slot, *best; /* [rows] */
     float *loss;                                   /* [rows] */
-    /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU, the
-     * gradients of the stream (fp32), of an operand h, and of the widest tensor in a layer. */
+    double *loss_sum;                              /* of the micro steps of a step */
+    /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU unless it is
+     * kept, the gradients of the stream, of an operand h, and of the widest tensor in a layer. */
     Tensor delta, gelu, dx, dh, wide;
-    Tensor logits, dlogits;
-    int64_t chunk; /* rows of logits */
+    Graph *graph; /* the last decoding step */
+    Tensor logits, dlogits, decoded;
+    int64_t chunk, decode_rows; /* rows of logits, and of those that go to the host */
 };
 
 /* One run over the model. */
@@ -296,11 +301,11 @@ static void attention_forward(Gpt *m, const Pass *p, int l) {
 
 static void mlp_up(Gpt *m, const Pass *p, int l) {
     Tensor pre = p->train ? m->layer[l].fc : NO_TENSOR;
-    affine_forward(m, p, l, FC, m->gelu, pre, m->site[2 * l + 1].h, ACT_GELU);
+    affine_forward(m, p, l, FC, m->layer[l].gelu, pre, m->site[2 * l + 1].h, ACT_GELU);
 }
 
 static void mlp_down(Gpt *m, const Pass *p, int l) {
-    affine_forward(m, p, l, DOWN, m->delta, NO_TENSOR, m->gelu, ACT_NONE);
+    affine_forward(m, p, l, DOWN, m->delta, NO_TENSOR, m->layer[l].gelu, ACT_NONE);
 }
 
 static void forward(Gpt *m, const Pass *p) {
@@ -325,9 +330,9 @@ static Tensor final_hidden(const Gpt *m, int64_t row) {
     return tensor_at(m->site[2 * m->c.n_layer].h, row * m->c.n_embd);
 }
 
-/* Logits of rows lo .. lo + n of the last hidden state, into m->logits. */
-static void head_forward(Gpt *m, int64_t lo, int64_t n) {
-    m->ops->linear_forward(m->logits, NO_TENSOR, final_hidden(m, lo), m->head.linear, NULL, ACT_NONE, n);
+/* Logits of rows lo .. lo + n of the last hidden state. */
+static void head_forward(Gpt *m, Tensor logits, int64_t lo, int64_t n) {
+    m->ops->linear_forward(logits, NO_TENSOR, final_hidden(m, lo), m->head.linear, NULL, ACT_NONE, n);
 }
 
 /* The loss of every row, and if training the gradients of the head and of the last hidden state, by chunks of
@@ -336,12 +341,13 @@ static void classify(Gpt *m, const Pass *p, int32_t *best) {
     int64_t chunk = chunk_of(m, p->n);
     for (int64_t lo = 0; lo < p->n; lo += chunk) {
         int64_t n = lo + chunk < p->n ? chunk : p->n - lo;
-        head_forward(m, lo, n);
+        head_forward(m, m->logits, lo, n);
         m->ops->classifier(p->train ? m->dlogits : NO_TENSOR, m->loss + lo, best ? best + lo : NULL,
-                           m->logits.p, m->targets + lo, p->scale, n, m->c.vocab_size, m->Vp);
+                           m->logits, m->targets + lo, p->scale, n, m->c.vocab_size, m->Vp);
         if (p->train)
             m->ops->linear_backward(tensor_at(m->dh, lo * m->c.n_embd), m->dlogits, final_hidden(m, lo),
-                                    NO_TENSOR, ACT_NONE, m->head.linear, NULL, p->accumulate || lo > 0, n);
+                                    NO_TENSOR, ACT_NONE, false, m->head.linear, NULL, p->accumulate || lo > 0,
+                                    n);
     }
 }
 
@@ -358,33 +364,36 @@ static void site_backward(Gpt *m, const Pass *p, int k) {
                           site_dropout(m, p, k));
 }
 
-/* dx, and the gradients of W and b, from dy; with `act`, x = act(pre) is made again. */
-static void affine_backward(Gpt *m, const Pass *p, int l, int which, Tensor dx, Tensor dy, Tensor x,
-                            Tensor pre, Act act) {
+/* dx, and the gradients of W and b, from dy. */
+static void affine_backward(Gpt *m, const Pass *p, int l, int which, Tensor dx, Tensor dy, Tensor x) {
     const Affine *a = &m->layer[l].affine[which];
-    m->ops->linear_backward(dx, dy, x, pre, act, a->linear, a->db, p->accumulate, p->n);
+    m->ops->linear_backward(dx, dy, x, NO_TENSOR, ACT_NONE, false, a->linear, a->db, p->accumulate, p->n);
 }
 
 /* From m->delta, the gradient of the block's output, to m->dh, that of its operand. */
 static void mlp_backward(Gpt *m, const Pass *p, int l) {
-    affine_backward(m, p, l, DOWN, m->wide, m->delta, m->gelu, m->layer[l].fc, ACT_GELU);
-    affine_backward(m, p, l, FC, m->dh, m->wide, m->site[2 * l + 1].h, NO_TENSOR, ACT_NONE);
+    const Layer *y = &m->layer[l];
+    const Affine *a = &y->affine[DOWN];
+    const bool again = m->o.recompute == RECOMPUTE_GELU || (m->o.recompute && l == m->c.n_layer - 1);
+    m->ops->linear_backward(m->wide, m->delta, y->gelu, y->fc, ACT_GELU, again, a->linear, a->db, p->accumulate,
+                            p->n);
+    affine_backward(m, p, l, FC, m->dh, m->wide, m->site[2 * l + 1].h);
 }
 
 static void attention_backward(Gpt *m, const Pass *p, int l) {
     const Layer *y = &m->layer[l];
     const Attention a = attention_of(m, p, l);
-    affine_backward(m, p, l, OUT, m->dh, m->delta, y->att, NO_TENSOR, ACT_NONE);
+    affine_backward(m, p, l, OUT, m->dh, m->delta, y->att);
     m->ops->attention_backward(m->wide, m->dh, y->att, y->qkv, y->lse, &a);
-    affine_backward(m, p, l, QKV, m->dh, m->wide, m->site[2 * l].h, NO_TENSOR, ACT_NONE);
+    affine_backward(m, p, l, QKV, m->dh, m->wide, m->site[2 * l].h);
 }
 
-/* Fill the shared buffers again with what layer l's backward reads. Norms are cheap, so the operands h are
- * never kept; when blocks are recomputed, nothing is but what site 2l carried (Chen et al. 2016). The very
- * same calls give the very same bits. The last layer's buffers still stand, and pre-norm's next site kept its
- * own x: there the last product is not needed. */
+/* Fill the shared buffers again with what layer l's backward reads: the operands h, and when blocks are recomputed
+ * all but what site 2l carried. The very same calls give the very same bits. The last layer's buffers still stand,
+ * and pre-norm's next site kept its own x: there the last product is not needed. */
 static void layer_again(Gpt *m, const Pass *p, int l) {
     bool blocks = m->o.recompute == RECOMPUTE_BLOCK;
+    if (!m->o.recompute) return;
     if (!blocks || !m->post_norm) site_norm(m, p, 2 * l);
     if (!blocks || l == m->c.n_layer - 1) {
         site_norm(m, p, 2 * l + 1);
@@ -439,14 +448,18 @@ static Pass pass_over(Gpt *m, const Batch *b) {
     return p;
 }
 
-double gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate) {
+void gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate) {
     CHECK(m->o.train);
     Pass p = pass_over(m, b);
     p.train = true, p.scale = scale, p.accumulate = accumulate;
     forward(m, &p);
     classify(m, &p, NULL);
     backward(m, &p);
-    return m->ops->sum(m->loss, p.n);
+    m->ops->sum(m->loss_sum, m->loss, p.n, accumulate);
+}
+
+const double *gpt_loss_sum(const Gpt *m) {
+    return m->loss_sum;
 }
 
 void gpt_losses(Gpt *m, const Batch *b, float *loss, int32_t *best) {
@@ -470,13 +483,13 @@ size_t kv_bytes(const ModelConfig *c, Dtype d, int slots, int64_t capacity) {
 
 bool kv_create(KvCache *kv, const Gpt *m, int slots, int64_t capacity, Err *e) {
     *kv = (KvCache){.slots = slots, .capacity = capacity, .ops = m->ops};
-    kv->memory = m->ops->alloc(kv_bytes(&m->c, m->o.compute, slots, capacity), "key/value cache", e);
+    kv->memory = m->ops->alloc(kv_bytes(&m->c, m->active, slots, capacity), "key/value cache", e);
     if (!kv->memory) return false;
     int64_t each = kv_elements(&m->c, slots, capacity), L = m->c.n_layer;
     kv->k = xcalloc((size_t)L, sizeof *kv->k);
     kv->v = xcalloc((size_t)L, sizeof *kv->v);
     for (int64_t l = 0; l < L; l++) {
-        kv->k[l] = tensor_at(tensor(kv->memory, m->o.compute), 2 * l * each);
+        kv->k[l] = tensor_at(tensor(kv->memory, m->active), 2 * l * each);
         kv->v[l] = tensor_at(kv->k[l], each);
     }
     return true;
@@ -487,6 +500,14 @@ void kv_free(KvCache *kv) {
     free(kv->k);
     free(kv->v);
     *kv = (KvCache){0};
+}
+
+/* Two caches differ in their memory, or in how it is cut into slots. */
+static uint64_t graph_key(const KvCache *kv, int n) {
+    uint64_t key = (uint64_t)(uintptr_t)kv->memory;
+    const uint64_t parts[] = {(uint64_t)kv->slots, (uint64_t)kv->capacity, (uint64_t)n};
+    for (int i = 0; i < 3; i++) key = (key ^ parts[i]) * 0x9e3779b97f4a7c15u, key ^= key >> 32;
+    return key;
 }
 
 /* How many of want[0 .. n) name rows that stand in a row, at most `limit`. */
@@ -508,14 +529,18 @@ void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot,
     upload_tokens(m, m->tokens, tokens, n, 0);
     m->ops->to_device(m->slot, slot, (size_t)n * sizeof *slot);
     m->ops->to_device(m->pos, pos, (size_t)n * sizeof *pos);
-    forward(m, &p);
+    for (int i = 0; i < n_want; i++) CHECK(want[i] >= 0 && want[i] < n);
+    /* A step of decoding is the same chain of ops as the one before: one token of each sequence, all wanted. */
+    const bool step = n_want == n && n <= m->decode_rows && run_length(want, n, n) == n && want[0] == 0;
+    if (!step || !m->ops->replay(&m->graph, graph_key(kv, n))) {
+        forward(m, &p);
+        if (step) head_forward(m, m->decoded, 0, n), m->ops->replay_end(&m->graph);
+    }
     for (int i = 0, k; i < n_want; i += k) {
-        CHECK(want[i] >= 0 && want[i] < n);
-        k = run_length(want + i, n_want - i, m->chunk);
-        head_forward(m, want[i], k);
+        k = run_length(want + i, n_want - i, m->decode_rows);
+        if (!step) head_forward(m, m->decoded, want[i], k);
         for (int j = 0; j < k; j++)
-            m->ops->to_host(logits + (i + j) * V, (float *)m->logits.p + j * m->Vp,
-                            (size_t)V * sizeof *logits);
+            m->ops->to_host(logits + (i + j) * V, (float *)m->decoded.p + j * m->Vp, (size_t)V * sizeof *logits);
     }
 }
 
@@ -542,31 +567,36 @@ static Tensor plan_kept(Plan *keep, bool own, Tensor shared, int64_t elements) {
     return own ? plan_tensor(keep, elements, shared.dtype) : shared;
 }
 
-/* Sites keep what backward cannot make again: every x, or, when blocks are recomputed, what each layer starts
- * from. Shared buffers go by parity, so that a site never overwrites what the site before it carries. */
+/* Sites keep what backward does not make again: every x and h; every x; or, when blocks are recomputed, what each
+ * layer starts from. Shared buffers go by parity, so that a site never overwrites what the site before it carries. */
 static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
     const int64_t n = m->rows * m->c.n_embd;
-    const bool blocks = m->o.recompute == RECOMPUTE_BLOCK, every_x = m->o.train && !blocks;
+    const bool blocks = m->o.recompute == RECOMPUTE_BLOCK, every_x = m->o.train && !blocks,
+               every_h = m->o.train && m->o.recompute == RECOMPUTE_NONE;
     Tensor x[2], h[2];
     for (int i = 0; i < 2; i++) {
-        x[i] = every_x ? tensor(NULL, DT_F32) : plan_tensor(work, n, DT_F32);
-        h[i] = plan_tensor(work, n, m->o.compute);
+        x[i] = every_x ? tensor(NULL, m->stream) : plan_tensor(work, n, m->stream);
+        h[i] = every_h ? tensor(NULL, m->active) : plan_tensor(work, n, m->active);
     }
     for (int64_t k = 0; k <= 2 * m->c.n_layer; k++) {
         Site *s = &m->site[k];
         const bool first = k == 0, layer_input = m->o.train && k % 2 == 0;
         if (!first || !m->post_norm)
             s->x = plan_kept(keep, every_x || (layer_input && !m->post_norm), x[k % 2], n);
-        s->h = plan_kept(keep, layer_input && m->post_norm && (blocks || first), h[k % 2], n);
+        s->h = plan_kept(keep, every_h || (layer_input && m->post_norm && (blocks || first)), h[k % 2], n);
         s->mean = plan_take(keep, m->rows, sizeof(float));
         s->rstd = plan_take(keep, m->rows, sizeof(float));
     }
 }
 
+static bool keeps_gelu(const Gpt *m) {
+    return m->o.train && m->o.recompute == RECOMPUTE_NONE;
+}
+
 static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
     const int64_t C = m->rows * m->c.n_embd, F = m->rows * model_inner(&m->c), NH = m->rows * m->c.n_head;
-    const Dtype d = m->o.compute;
-    const bool own = m->o.train && m->o.recompute == RECOMPUTE_NONE;
+    const Dtype d = m->active;
+    const bool own = m->o.train && m->o.recompute != RECOMPUTE_BLOCK;
     Layer shared = {.qkv = {.dtype = d}, .att = {.dtype = d}, .fc = {.dtype = d}};
     if (!own) {
         shared.qkv = plan_tensor(work, 3 * C, d);
@@ -580,15 +610,14 @@ static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
         y->att = plan_kept(keep, own, shared.att, C);
         y->lse = own ? plan_take(keep, NH, sizeof(float)) : shared.lse;
         y->fc = plan_kept(keep, own, shared.fc, F);
+        y->gelu = plan_kept(keep, keeps_gelu(m), m->gelu, F);
     }
 }
 
-/* Enough rows of logits for an efficient product, few enough to be small beside the activations. A constant,
- * so that results depend on nothing but the model and the batch. */
-enum { LOGITS_BYTES = 64 << 20, CHUNK_MULTIPLE = 64 };
-
 static int64_t logits_rows(const Gpt *m) {
-    int64_t fit = LOGITS_BYTES / (m->Vp * (int64_t)sizeof(float)) / CHUNK_MULTIPLE * CHUNK_MULTIPLE;
+    enum { CHUNK_MULTIPLE = 64 };
+    int64_t fit = (int64_t)m->ops->logits_bytes / (m->Vp * (int64_t)dtype_size(m->stream)) / CHUNK_MULTIPLE *
+                  CHUNK_MULTIPLE;
     if (fit < CHUNK_MULTIPLE) fit = CHUNK_MULTIPLE;
     if (m->o.logits_rows) fit = m->o.logits_rows;
     return m->rows < fit ? m->rows : fit;
@@ -596,29 +625,34 @@ static int64_t logits_rows(const Gpt *m) {
 
 static void plan_scratch(Gpt *m, Plan *work) {
     const int64_t C = m->c.n_embd, F = model_inner(&m->c), n = m->rows;
-    const Dtype d = m->o.compute;
+    const Dtype d = m->active;
     const bool train = m->o.train;
     int32_t **ids[] = {&m->tokens, &m->targets, &m->pos, &m->slot, &m->best};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) *ids[i] = plan_take(work, n, sizeof **ids[i]);
     m->loss = plan_take(work, n, sizeof(float));
+    m->loss_sum = plan_take(work, 1, sizeof(double));
     if (train) m->dh = plan_tensor(work, n * C, d);
-    /* Logits stand in the place of what only layers use. */
+    /* Logits stand in the place of what only layers use. Those that go to the host are fp32, so there may be fewer. */
     const size_t mark = work->used;
-    m->logits = plan_tensor(work, m->chunk * m->Vp, DT_F32);
-    if (train) m->dlogits = d == DT_F32 ? m->logits : plan_tensor(work, m->chunk * m->Vp, d);
+    m->decoded = plan_tensor(work, m->decode_rows * m->Vp, DT_F32);
+    work->used = mark;
+    m->logits = plan_tensor(work, m->chunk * m->Vp, m->stream);
+    if (train) m->dlogits = d == m->stream ? m->logits : plan_tensor(work, m->chunk * m->Vp, d);
+    if (work->used < mark + (size_t)(m->decode_rows * m->Vp) * sizeof(float))
+        work->used = mark + (size_t)(m->decode_rows * m->Vp) * sizeof(float);
     const size_t end = work->used;
     work->used = mark;
     m->delta = plan_tensor(work, n * C, d);
-    m->gelu = plan_tensor(work, n * F, d);
-    if (train) m->dx = plan_tensor(work, n * C, DT_F32);
+    m->gelu = keeps_gelu(m) ? tensor(NULL, d) : plan_tensor(work, n * F, d);
+    if (train) m->dx = plan_tensor(work, n * C, m->stream);
     if (train) m->wide = plan_tensor(work, n * (F > 3 * C ? F : 3 * C), d);
     if (work->used < end) work->used = end;
 }
 
 static void plan_buffers(Gpt *m, Plan *keep, Plan *work) {
+    plan_scratch(m, work);
     plan_sites(m, keep, work);
     plan_layers(m, keep, work);
-    plan_scratch(m, work);
 }
 
 /* ---- making it ----------------------------------------------------------------------------------------- */
@@ -645,7 +679,9 @@ static LinearSpec linear_spec(const Gpt *m, int64_t layer, int role) {
     const Param *p = find(m, layer, role);
     LinearSpec s = {.in = p->shape[0], .out = p->shape[1], .compute = m->o.compute, .max_rows = m->rows};
     if (p->split == SPLIT_VOCAB) s.out_major = true, s.in = p->shape[1], s.out = m->Vp, s.max_rows = m->chunk;
+    if (p->split == SPLIT_VOCAB) s.compute = m->active; /* fp8 would cost the loss more than it saves */
     s.w = weight(m, layer, role);
+    s.copy = m->mirror ? m->mirror + p->at : NULL;
     s.dw = m->o.train && !m->dw ? &not_yet : gradient(m, layer, role);
     return s;
 }
@@ -695,7 +731,11 @@ static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
     m->post_norm = is_post_norm(c);
     m->rows = (int64_t)o->B * o->T;
     m->Vp = round_up(c->vocab_size, VOCAB_MULTIPLE);
+    m->active = dtype_of_tensors(o->compute);
+    m->stream = o->ops->stream(o->compute);
     m->chunk = logits_rows(m);
+    m->decode_rows = m->chunk * (int64_t)dtype_size(m->stream) / (int64_t)sizeof(float);
+    if (m->decode_rows < 1) m->decode_rows = 1;
     m->table = gpt_params(c, &m->n_params, &m->elements);
     m->layer = xcalloc((size_t)c->n_layer, sizeof *m->layer);
     m->site = xcalloc((size_t)(2 * c->n_layer + 1), sizeof *m->site);
@@ -711,6 +751,7 @@ static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
     plan_buffers(m, &keep, &work);
     make_affines(m, NULL);
     m->memory.weights = (size_t)m->elements * sizeof(float);
+    m->memory.mirror = o->ops->mirror(o->compute) ? (size_t)m->elements * sizeof *m->mirror : 0;
     m->memory.gradients = o->train ? m->memory.weights : 0;
     m->memory.activations = keep.used;
     m->memory.workspace = work.used;
@@ -731,15 +772,16 @@ Gpt *gpt_create(const ModelConfig *c, const GptOptions *o, Err *e) {
     const struct {
         size_t bytes;
         const char *what;
-    } need[4] = {{m->memory.weights, "weights"},
+    } need[5] = {{m->memory.weights, "weights"},
                  {m->memory.gradients, "gradients"},
                  {m->memory.activations, "activations"},
-                 {m->memory.workspace, "workspace"}};
+                 {m->memory.workspace, "workspace"},
+                 {m->memory.mirror, "bf16 weights"}};
     bool ok = true;
-    for (int i = 0; i < 4 && ok; i++)
+    for (int i = 0; i < 5 && ok; i++)
         if (need[i].bytes) ok = (m->owned[i] = m->ops->alloc(need[i].bytes, need[i].what, e)) != NULL;
     if (ok) {
-        m->w = m->owned[0], m->dw = m->owned[1];
+        m->w = m->owned[0], m->dw = m->owned[1], m->mirror = m->owned[4];
         plan_buffers(m, &(Plan){.base = m->owned[2]}, &(Plan){.base = m->owned[3]});
         bind_embeddings(m);
         bind_norms(m);
@@ -755,17 +797,18 @@ void gpt_free(Gpt *m) {
     for (int64_t l = 0; l < m->c.n_layer; l++)
         for (int i = 0; i < N_AFFINE; i++) m->ops->linear_free(m->layer[l].affine[i].linear);
     m->ops->linear_free(m->head.linear);
-    for (int i = 0; i < 4; i++) m->ops->release(m->owned[i]);
+    m->ops->graph_free(m->graph);
+    for (int i = 0; i < 5; i++) m->ops->release(m->owned[i]);
     free(m->table);
     free(m->layer);
     free(m->site);
     free(m);
 }
 
-void gpt_weights_changed(Gpt *m) {
+void gpt_weights_changed(Gpt *m, bool mirrored) {
     for (int64_t l = 0; l < m->c.n_layer; l++)
-        for (int i = 0; i < N_AFFINE; i++) m->ops->linear_refresh(m->layer[l].affine[i].linear);
-    m->ops->linear_refresh(m->head.linear);
+        for (int i = 0; i < N_AFFINE; i++) m->ops->linear_refresh(m->layer[l].affine[i].linear, mirrored);
+    m->ops->linear_refresh(m->head.linear, mirrored);
 }
 
 const ModelConfig *gpt_config(const Gpt *m) {
@@ -782,6 +825,9 @@ float *gpt_weights(const Gpt *m) {
 }
 float *gpt_gradients(const Gpt *m) {
     return m->dw;
+}
+uint16_t *gpt_mirror(const Gpt *m) {
+    return m->mirror;
 }
 int64_t gpt_elements(const Gpt *m) {
     return m->elements;
@@ -806,5 +852,5 @@ static void init_param(Gpt *m, const Param *p, uint64_t seed, uint64_t row) {
 
 void gpt_init(Gpt *m, uint64_t seed) {
     for (int i = 0; i < m->n_params; i++) init_param(m, &m->table[i], seed, (uint64_t)i);
-    gpt_weights_changed(m);
+    gpt_weights_changed(m, false);
 }

@@ -29,21 +29,23 @@ typedef struct Param {
     int64_t at; /* first element within Gpt.w, Gpt.dw, and the optimizer's moments; multiple of 16 */
 } Param;
 
-typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } Recompute;
+/* What backward computes again rather than finds kept: nothing; the norms' outputs and GELU's; all of a layer but its
+ * input (Chen et al. 2016). */
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU, RECOMPUTE_BLOCK } Recompute;
 
 typedef struct GptOptions {
     const Ops *ops;
     Grid grid;
-    Dtype compute; /* of linear operands and activations; the residual stream is fp32 */
+    Dtype compute; /* of linear operands and activations */
     bool train;    /* gradients and activations for backward */
     int B, T;      /* largest micro batch; for serving: B * T rows at most in one gpt_decode call */
     Recompute recompute;
-    int logits_rows; /* logits exist for so many rows at a time; 0: for as many as fit 64 MiB */
+    int logits_rows; /* logits exist for so many rows at a time; 0: as many as the back end likes */
 } GptOptions;
 
 /* What a model needs, by kind, in bytes: the very numbers gpt_create allocates. */
 typedef struct GptMemory {
-    size_t weights, gradients, prepared, activations, workspace;
+    size_t weights, mirror, gradients, prepared, activations, workspace;
 } GptMemory;
 
 typedef struct Gpt Gpt; /* members that others may read have functions here */
@@ -65,10 +67,12 @@ const GptOptions *gpt_options(const Gpt *m);
 const Param *gpt_table(const Gpt *m, int *n);
 float *gpt_weights(const Gpt *m);   /* [elements], back end's memory */
 float *gpt_gradients(const Gpt *m); /* [elements]; NULL unless train */
+uint16_t *gpt_mirror(const Gpt *m); /* [elements] bf16; NULL if the back end wants none */
 int64_t gpt_elements(const Gpt *m);
 
 void gpt_init(Gpt *m, uint64_t seed); /* values depend on (seed, name's row, element) only */
-void gpt_weights_changed(Gpt *m);     /* after init, load, or an optimizer step */
+/* After init, load, or an optimizer step (`mirrored`, if that wrote the mirror). */
+void gpt_weights_changed(Gpt *m, bool mirrored);
 
 /* ---- training ------------------------------------------------------------------------------------------ */
 
@@ -80,8 +84,9 @@ typedef struct Batch {
 } Batch;
 
 /* One micro step: adds to (or, if not accumulate, sets) all gradients of `scale` * the sum of the tokens'
- * losses. Returns that sum of losses, unscaled. `scale` is 1 / tokens of the global batch. */
-double gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate);
+ * losses, and that sum, unscaled. `scale` is 1 / tokens of the global batch. */
+void gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate);
+const double *gpt_loss_sum(const Gpt *m); /* back end's memory */
 /* Forward only, no dropout: loss [B*T] of each target in nats (0 where -1), best [B*T] the argmax (may be
  * NULL). */
 void gpt_losses(Gpt *m, const Batch *b, float *loss, int32_t *best);

@@ -546,7 +546,7 @@ static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
     if (!decode && o.T < 4096) o.B = 4096 / o.T;
     m->gpt = gpt_create(&m->config, &o, e);
     if (!m->gpt || !model_load(m->gpt, path, e)) return false;
-    gpt_weights_changed(m->gpt);
+    gpt_weights_changed(m->gpt, false);
     return true;
 }
 

@@ -5,16 +5,26 @@
  *
  * Results depend on the arguments only: never on the number of threads, never on the run. Reductions have a
  * fixed order. Pointers are the back end's memory (`alloc`), except where "host" is said. Nothing here
- * allocates but `alloc`, `start` and `linear_create`. Backward ops write gradients of activations, and add to
- * the gradients of parameters if `accumulate`, else overwrite them. */
+ * allocates but `alloc`, `start`, `linear_create` and `replay`. Backward ops write gradients of activations, and
+ * add to the gradients of parameters if `accumulate`, else overwrite them.
+ *
+ * Ops are queued, and run in order; the host goes on. Only `to_host`, `answer`, `wait` and `release` wait. On the CPU
+ * an op is done when its call returns. */
 #ifndef GPT_OPS_H
 #define GPT_OPS_H
 
 #include "util.h"
 
-typedef enum { DT_F32, DT_BF16 } Dtype;
+/* The last two are asked for as `compute` only. DT_TF32: linear layers take fp32 and multiply its upper 19 bits. DT_F8:
+ * they take bf16 and round it to e4m3 forward and e5m2 for gradients, with one scale a tensor (Micikevicius et al.
+ * 2022). */
+typedef enum { DT_F32, DT_BF16, DT_TF32, DT_F8 } Dtype;
 static inline size_t dtype_size(Dtype d) {
-    return d == DT_F32 ? 4 : 2;
+    return d == DT_BF16 ? 2 : 4;
+}
+/* Of the tensors that such linear layers take and give. */
+static inline Dtype dtype_of_tensors(Dtype compute) {
+    return compute == DT_BF16 || compute == DT_F8 ? DT_BF16 : DT_F32;
 }
 
 /* A borrowed pointer with its dtype; p == NULL: absent. The shape is said beside each use. */
@@ -52,6 +62,7 @@ typedef struct LinearSpec {
     bool out_major;   /* the master is [out, in] (a head tied to wte); else [in, out] (Conv1D) */
     float *w;         /* fp32 master */
     float *dw;        /* fp32 gradient, same layout as the master; NULL: never trained */
+    uint16_t *copy;   /* [as the master] bf16, this weight's part of the mirror; NULL without one */
     Dtype compute;    /* dtype of the operands; accumulation is fp32 */
     int64_t max_rows; /* largest n that will be asked for */
 } LinearSpec;
@@ -66,42 +77,74 @@ typedef struct Attention {
                   /* where T4 is T rounded up to a multiple of 4 */
 } Attention;
 
+/* What a step came to. It lives in the back end's memory: the optimizer reads it there, the host when it likes. */
+typedef struct Verdict {
+    double loss;      /* mean over the global batch, in nats */
+    double grad_norm; /* of all gradients, before clipping */
+    float grad_scale; /* clipping: the optimizer multiplies gradients by it */
+    int32_t skip;     /* not 0: loss or norm is not finite, or the loss a spike; no weight changes */
+} Verdict;
+
 typedef struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
-    float grad_scale; /* clipping: gradients are multiplied by it first */
-    uint64_t step;    /* from 1: bias correction is exact, 1 - beta^step, computed in double */
+    uint64_t step; /* from 1: bias correction is exact, 1 - beta^step, computed in double */
+    bool stochastic; /* the mirror is rounded up or down at random, so that it is right on average: element i with word */
+    uint64_t seed, first; /* (first + i) % 4 of philox4x32(seed, RAND_ROUND << 40 | step, (first + i) / 4) */
 } AdamW;
 
+/* Ops recorded as one, to be run again and again: a CUDA graph. */
+typedef struct Graph Graph;
+
 typedef struct Ops {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;    /* "cpu", "cuda" */
+    bool queues;         /* does the host gain by asking for a step's verdict and going on? */
+    size_t logits_bytes; /* enough rows of logits for an efficient product, few enough to be small beside the rest */
 
     /* Once, first. threads <= 0: all cores. May note() what it found. */
     bool (*start)(int threads, Err *e);
     /* One line: "AMD EPYC 9B14, 2 threads, AVX-512 bf16". */
     void (*describe)(char *buf, size_t n);
     bool (*has)(Dtype compute); /* is it faster than fp32 here? */
-    double (*peak_flops)(
-        Dtype compute); /* multiply-adds x 2 per second of all threads, probed once (~20 ms) */
+    Dtype (*stream)(Dtype compute); /* dtype of the residual stream, its gradient, and the logits in training */
+    bool (*mirror)(Dtype compute);  /* are weights to have a bf16 mirror, which the optimizer writes? */
+    /* Multiply-adds x 2 per second: of all threads, probed once (~20 ms); of a GPU, what its maker says. */
+    double (*peak_flops)(Dtype compute);
+    size_t (*room)(void); /* bytes that can still be allocated */
 
-    void *(*alloc)(size_t bytes, const char *what, Err *e); /* zeroed, 64-byte aligned */
+    void *(*alloc)(size_t bytes, const char *what, Err *e); /* zeroed, 64-byte aligned (a GPU's: 256) */
     void (*release)(void *p);
+    /* Threads may call it at once; the host's memory is free again when it returns. */
     void (*to_device)(void *dst, const void *host, size_t bytes);
-    void (*to_host)(void *host, const void *src, size_t bytes); /* waits */
+    void (*to_host)(void *host, const void *src, size_t bytes); /* waits for all that was queued before */
     void (*zero)(void *p, size_t bytes);
+    void (*copy)(void *dst, const void *src, size_t bytes);
+    void (*wait)(void);
+    /* Reading without waiting: `ask` for up to 256 bytes as they will be at this point of the queue, `answer` gets them.
+     * One question at a time. */
+    void (*ask)(const void *src, size_t bytes);
+    void (*answer)(void *host, size_t bytes);
+
+    /* Runs the ops recorded under (*g, key) and returns true; or returns false, and records those that are called
+     * from here to `replay_end`, which runs them. All their arguments must be the same each time. A back end without
+     * graphs returns false, and runs them at once. *g is NULL at first. */
+    bool (*replay)(Graph **g, uint64_t key);
+    void (*replay_end)(Graph **g);
+    void (*graph_free)(Graph *g);
 
     /* ---- linear ---- */
     size_t (*linear_bytes)(const LinearSpec *s); /* memory for the prepared copies, for the plan */
     Linear *(*linear_create)(const LinearSpec *s, Err *e);
     void (*linear_free)(Linear *l);
-    void (*linear_refresh)(Linear *l); /* the master has changed; once before the first use */
+    /* The master has changed; once before the first use. mirrored: the optimizer has written the mirror already. */
+    void (*linear_refresh)(Linear *l, bool mirrored);
     /* y [n, out] = act(x [n, in] W + bias [out] or NULL); pre [n, out], if present, gets the value before act. */
     void (*linear_forward)(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
                            int64_t n);
     /* dx [n, in] (if present) = dy [n, out] W^T, times act'(pre) if `act`: pre [n, in] is then what the op that
-     * made x kept, and x need not have been kept: it is written, act(pre) again. dw (+)= x^T dy. dbias [out] (if not
-     * NULL) (+)= sum of the rows of dy. */
-    void (*linear_backward)(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, Linear *l, float *dbias,
-                            bool accumulate, int64_t n);
+     * made x kept; if `again`, x was not kept, and is written first, act(pre) once more. dw (+)= x^T dy. dbias [out]
+     * (if not NULL) (+)= sum of the rows of dy. */
+    void (*linear_backward)(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, bool again, Linear *l,
+                            float *dbias, bool accumulate, int64_t n);
 
     /* ---- residual + norm (Ba et al. 2016) ---- */
     /* x [n, C] = x_in + dropout(delta); h = (x - mean) * rstd * g + b; mean, rstd [n] fp32 kept for backward.
@@ -136,20 +179,27 @@ typedef struct Ops {
                            int64_t T, int64_t C, bool accumulate, Dropout drop);
 
     /* ---- classifier: softmax, cross-entropy and its gradient ---- */
-    /* logits [n, Vp] fp32, of which columns V.. are ignored. loss [n] = -log softmax(logits)[target], in nats;
-     * target -1: loss 0, no gradient. dlogits [n, Vp] (if present; may be logits when fp32) =
+    /* logits [n, Vp], of which columns V.. are ignored. loss [n] = -log softmax(logits)[target], in nats;
+     * target -1: loss 0, no gradient. dlogits [n, Vp] (if present; may be logits if of the same dtype) =
      * (softmax - onehot) * scale, zeros beyond V. best [n] (if not NULL) = argmax, the lowest on ties. */
-    void (*classifier)(Tensor dlogits, float *loss, int32_t *best, const float *logits,
-                       const int32_t *targets, float scale, int64_t n, int64_t V, int64_t Vp);
+    void (*classifier)(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets,
+                       float scale, int64_t n, int64_t V, int64_t Vp);
 
     /* ---- optimizer ---- */
-    double (*sum_squares)(const float *g, int64_t n); /* to the host; fixed order, double */
-    double (*sum)(const float *x, int64_t n);         /* likewise */
-    /* One pass over n elements of w, m, v, g: Adam with decoupled weight decay (Loshchilov & Hutter 2019). */
-    void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const AdamW *a);
+    /* *out (+)= the sum of n elements (of their squares), in double, in a fixed order. */
+    void (*sum)(double *out, const float *x, int64_t n, bool accumulate);
+    void (*sum_squares)(double *out, const float *g, int64_t n, bool accumulate);
+    /* v->loss = *losses * scale, v->grad_norm = sqrt(*squares), v->grad_scale = min(1, max_norm / grad_norm) (1 if
+     * max_norm is 0), v->skip = not finite, or loss > worst. */
+    void (*judge)(Verdict *v, const double *losses, const double *squares, double scale, double worst,
+                  double max_norm);
+    /* One pass over n elements of w, m, v, g: Adam with decoupled weight decay (Loshchilov & Hutter 2019). mirror [n]
+     * (if not NULL) gets w rounded to bf16. Nothing happens if verdict->skip. */
+    void (*adamw)(float *w, float *m, float *v, const float *g, uint16_t *mirror, int64_t n, const AdamW *a,
+                  const Verdict *verdict);
 } Ops;
 
-/* The table for train.device: "cpu" ("cuda" and "auto" when gpt.cu is here). */
+/* The table for train.device: "cpu"; "cuda"; or "auto", a GPU if there is one. */
 const Ops *ops_choose(const char *device, Err *e);
 extern const Ops cpu_ops;
 

@@ -13,49 +13,63 @@ bool optim_create(Optim *o, const Gpt *m, Err *e) {
     o->m = o->ops->alloc(optim_bytes(o->elements), "optimizer state", e);
     if (!o->m) return false;
     o->v = o->m + o->elements;
+    o->verdict = o->ops->alloc(sizeof *o->verdict + sizeof *o->squares, "optimizer state", e);
+    if (!o->verdict) return optim_free(o), false;
+    o->squares = (double *)(o->verdict + 1);
     return true;
 }
 
 void optim_free(Optim *o) {
-    if (o->m) o->ops->release(o->m);
+    if (o->m) o->ops->release(o->m), o->ops->release(o->verdict);
     *o = (Optim){0};
 }
 
-double optim_grad_norm(const Gpt *m) {
-    return sqrt(gpt_options(m)->ops->sum_squares(gpt_gradients(m), gpt_elements(m)));
+void optim_judge(Optim *o, const Gpt *m, const Config *c, double scale, double worst) {
+    o->ops->sum_squares(o->squares, gpt_gradients(m), o->elements, false);
+    o->ops->judge(o->verdict, gpt_loss_sum(m), o->squares, scale, worst, c->optimizer.max_grad_norm);
+}
+
+Verdict optim_verdict(const Optim *o) {
+    Verdict v;
+    o->ops->to_host(&v, o->verdict, sizeof v);
+    return v;
 }
 
 /* One call for each unbroken run of rows with this decay (what lies between them is padding: zeros, and stays
  * zeros). The table's order within memory makes that one call for the matrices and one for the rest. */
-static void step_rows(Optim *o, Gpt *m, bool decay, const AdamW *a) {
+static void step_rows(Optim *o, Gpt *m, bool decay, AdamW a) {
     int n;
     const Param *table = gpt_table(m, &n);
     float *w = gpt_weights(m);
+    uint16_t *mirror = gpt_mirror(m);
     const float *g = gpt_gradients(m);
     int64_t at = 0, end = 0;
     for (int i = 0; i <= n; i++) {
         const Param *p = i < n ? &table[i] : NULL;
         if (p && p->decay != decay) continue;
         if (!p || p->at != (end + 15) / 16 * 16) {
-            if (end > at) o->ops->adamw(w + at, o->m + at, o->v + at, g + at, end - at, a);
+            a.first = (uint64_t)at;
+            if (end > at)
+                o->ops->adamw(w + at, o->m + at, o->v + at, g + at, mirror ? mirror + at : NULL, end - at, &a,
+                              o->verdict);
             at = p ? p->at : end;
         }
         if (p) end = p->at + p->padded;
     }
 }
 
-void optim_step(Optim *o, Gpt *m, const Config *c, double lr, double grad_norm, uint64_t step) {
-    double max = c->optimizer.max_grad_norm;
+void optim_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t step) {
     AdamW a = {.lr = (float)lr,
                .beta1 = (float)c->optimizer.betas[0],
                .beta2 = (float)c->optimizer.betas[1],
                .eps = (float)c->optimizer.eps,
-               .grad_scale = max > 0 && grad_norm > max ? (float)(max / grad_norm) : 1,
-               .step = step};
-    step_rows(o, m, false, &a);
+               .step = step,
+               .stochastic = c->optimizer.stochastic_rounding,
+               .seed = (uint64_t)c->train.seed};
+    step_rows(o, m, false, a);
     a.weight_decay = (float)c->optimizer.weight_decay;
-    step_rows(o, m, true, &a);
-    gpt_weights_changed(m);
+    step_rows(o, m, true, a);
+    gpt_weights_changed(m, gpt_mirror(m) != NULL);
 }
 
 double lr_at(const Config *c, int64_t step) {

@@ -22,6 +22,13 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+/* A step that is queued, and whose verdict has not been read. */
+typedef struct Pending {
+    bool open;
+    int64_t step;
+    double lr, from; /* when the host began it, or read the verdict of the step before, if that was later */
+} Pending;
+
 typedef struct Run {
     Config c; /* resolved */
     char *dir, *tokenizer_dir;
@@ -38,7 +45,10 @@ typedef struct Run {
     int B, T;                  /* of a micro batch */
     int32_t *tokens, *targets; /* [B, T] */
     float *losses;             /* [B, T] */
-    int64_t step, saved;       /* last step done, last step saved */
+    int64_t step, saved;       /* last step queued, last step saved */
+    Pending pending;
+    Verdict verdict; /* the last one read */
+    double settled;  /* when */
     double peak_flops, seconds_a_step;
 } Run;
 
@@ -67,7 +77,12 @@ static void catch_signals(void) {
 static bool choose_precision(Run *r, Err *e) {
     const char *p = r->c.train.precision;
     bool automatic = !strcmp(p, "auto");
-    r->compute = !strcmp(p, "bf16") || (automatic && r->ops->has(DT_BF16)) ? DT_BF16 : DT_F32;
+    r->compute = !strcmp(p, "bf16") || (automatic && r->ops->has(DT_BF16)) ? DT_BF16
+                 : !strcmp(p, "tf32")                                      ? DT_TF32
+                 : !strcmp(p, "fp8")                                       ? DT_F8
+                                                                           : DT_F32;
+    if ((r->compute == DT_TF32 || r->compute == DT_F8) && !r->ops->has(r->compute))
+        return err_usage(e, "config: train.precision %s is not to be had on this device (%s)", p, r->ops->name);
     if (r->compute == DT_BF16 && !r->ops->has(DT_BF16))
         note("this machine has no bf16 products: train.precision bf16 is right but slow here");
     if (automatic)
@@ -112,6 +127,14 @@ static void resolve_micro_batch(Config *c) {
     if (!c->train.micro_batch_size) c->train.micro_batch_size = best;
 }
 
+static const char *const recompute_names[] = {"none", "gelu", "block"}; /* from the most memory to the least */
+
+static Recompute recompute_of(const char *name) {
+    Recompute k = RECOMPUTE_NONE;
+    while (strcmp(name, recompute_names[k])) k++;
+    return k;
+}
+
 static GptOptions options_of(const Run *r) {
     return (GptOptions){.ops = r->ops,
                         .grid = r->grid,
@@ -119,8 +142,7 @@ static GptOptions options_of(const Run *r) {
                         .train = true,
                         .B = (int)r->c.train.micro_batch_size,
                         .T = (int)r->c.train.seq_len,
-                        .recompute =
-                            strcmp(r->c.train.recompute, "block") ? RECOMPUTE_NONE : RECOMPUTE_BLOCK};
+                        .recompute = recompute_of(r->c.train.recompute)};
 }
 
 static bool total_memory(const Run *r, const GptOptions *o, size_t *total, Err *e) {
@@ -129,7 +151,7 @@ static bool total_memory(const Run *r, const GptOptions *o, size_t *total, Err *
     int64_t elements;
     if (!gpt_memory(&r->c.model, o, &m, e)) return false;
     free(gpt_params(&r->c.model, &n, &elements));
-    *total = m.weights + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(elements);
+    *total = m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(elements);
     return true;
 }
 
@@ -151,9 +173,10 @@ static int64_t largest_that_fits(const Run *r, Recompute recompute, size_t room)
 static bool plan_memory(const Run *r, Err *e) {
     GptOptions o = options_of(r);
     GptMemory m;
-    size_t total, room = memory_available();
+    size_t total, room = r->ops->room();
     char b[8][24];
     if (!gpt_memory(&r->c.model, &o, &m, e) || !total_memory(r, &o, &total, e)) return false;
+    m.prepared += m.mirror;
     size_t moments = total - m.weights - m.gradients - m.prepared - m.activations - m.workspace;
     note("memory: weights %s, gradients %s, optimizer %s, prepared weights %s, activations %s, workspace %s: "
          "%s",
@@ -162,16 +185,13 @@ static bool plan_memory(const Run *r, Err *e) {
          human_bytes((double)m.activations, b[4]), human_bytes((double)m.workspace, b[5]),
          human_bytes((double)total, b[6]));
     if (!room || total <= room) return true;
-    int64_t plain = largest_that_fits(r, RECOMPUTE_NONE, room),
-            block = largest_that_fits(r, RECOMPUTE_BLOCK, room);
-    if (plain)
-        return err_set(e, "needs %s of memory, and %s are free; train.micro_batch_size=%lld would fit", b[6],
-                       human_bytes((double)room, b[7]), (long long)plain);
-    if (block)
-        return err_set(e,
-                       "needs %s of memory, and %s are free; train.recompute=block with "
-                       "train.micro_batch_size=%lld would fit",
-                       b[6], human_bytes((double)room, b[7]), (long long)block);
+    for (Recompute k = o.recompute; k <= RECOMPUTE_BLOCK; k++) {
+        const int64_t fits = largest_that_fits(r, k, room);
+        if (!fits) continue;
+        return err_set(e, "needs %s of memory, and %s are free; %s%s%strain.micro_batch_size=%lld would fit", b[6],
+                       human_bytes((double)room, b[7]), k == o.recompute ? "" : "train.recompute=",
+                       k == o.recompute ? "" : recompute_names[k], k == o.recompute ? "" : " with ", (long long)fits);
+    }
     return err_set(e, "needs %s of memory, and %s are free; no micro batch of this model fits this machine",
                    b[6], human_bytes((double)room, b[7]));
 }
@@ -312,6 +332,7 @@ static bool open_metrics(Run *r, Err *e) {
 }
 
 typedef struct StepReport {
+    int64_t step;
     double loss, lr, grad_norm, seconds, tokens_per_second, mfu, val_loss;
     bool skipped;
 } StepReport;
@@ -325,11 +346,11 @@ static void put_number(Str *s, const char *key, double x) {
 
 static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
     Str s = {0};
-    str_printf(&s, "{\"step\": %lld", (long long)r->step);
+    str_printf(&s, "{\"step\": %lld", (long long)p->step);
     put_number(&s, "loss", p->loss);
     put_number(&s, "lr", p->lr);
     put_number(&s, "grad_norm", p->grad_norm);
-    str_printf(&s, ", \"tokens\": %lld", (long long)(r->step * r->c.train.global_batch_size * r->T));
+    str_printf(&s, ", \"tokens\": %lld", (long long)(p->step * r->c.train.global_batch_size * r->T));
     put_number(&s, "tokens_per_second", p->tokens_per_second);
     put_number(&s, "mfu", p->mfu);
     put_number(&s, "seconds", p->seconds);
@@ -372,18 +393,17 @@ static bool load_or_init(Run *r, const TrainOptions *o, Err *e) {
             gpt_init(r->gpt, (uint64_t)r->c.train.seed);
     }
     free(dir);
-    if (ok) gpt_weights_changed(r->gpt);
+    if (ok) gpt_weights_changed(r->gpt, false);
     return ok;
 }
 
 /* ---- a step ---------------------------------------------------------------------------------------------- */
 
-/* Forward and backward of the whole global batch; returns its mean loss. */
-static bool accumulate(Run *r, double *loss, Err *e) {
+/* Forward and backward of the whole global batch. */
+static bool accumulate(Run *r, Err *e) {
     int64_t all = r->c.train.global_batch_size;
     uint64_t first = (uint64_t)(r->step * all);
     float scale = 1.0f / ((float)all * (float)r->T);
-    double sum = 0;
     loader_prefetch(r->train, first + (uint64_t)all, (int)all);
     for (int64_t row = 0; row < all; row += r->B) {
         if (!loader_rows(r->train, first + (uint64_t)row, r->B, r->tokens, r->targets, e)) return false;
@@ -394,32 +414,33 @@ static bool accumulate(Run *r, double *loss, Err *e) {
                          .step = (uint64_t)r->step,
                          .first_row = (uint64_t)row,
                          .seed = (uint64_t)r->c.train.seed};
-        sum += gpt_forward_backward(r->gpt, &b, scale, row > 0);
+        gpt_forward_backward(r->gpt, &b, scale, row > 0);
     }
-    *loss = sum / ((double)all * r->T);
     return true;
 }
 
-/* Is this loss an outlier among the recent ones? The window is exponential, 1/64 a step; its mean and variance are
- * part of the training state. Losses of skipped steps do not enter it. */
-static bool is_spike(Run *r, double loss) {
-    const double rate = 1.0 / 64;
-    double mean = state_get(&r->state, "loss_mean", loss), var = state_get(&r->state, "loss_var", 0);
-    double n = state_get(&r->state, "loss_count", 0), z = r->c.train.spike_zscore;
-    if (z > 0 && n >= 64 && loss - mean > z * sqrt(var)) return true;
-    double d = loss - mean, a = n < 64 ? 1 / (n + 1) : rate;
+/* A loss above this is an outlier among the recent ones. The window is exponential, 1/64 a step; its mean and variance
+ * are part of the training state. Losses of skipped steps do not enter it. */
+static double worst_loss(const Run *r) {
+    const double z = r->c.train.spike_zscore;
+    if (z == 0 || state_get(&r->state, "loss_count", 0) < 64) return INFINITY;
+    return state_get(&r->state, "loss_mean", 0) + z * sqrt(state_get(&r->state, "loss_var", 0));
+}
+
+static void remember_loss(Run *r, double loss) {
+    const double n = state_get(&r->state, "loss_count", 0), mean = state_get(&r->state, "loss_mean", loss),
+                 var = state_get(&r->state, "loss_var", 0), d = loss - mean, a = n < 64 ? 1 / (n + 1) : 1.0 / 64;
     state_set(&r->state, "loss_mean", mean + a * d);
     state_set(&r->state, "loss_var", (1 - a) * (var + a * d * d));
     state_set(&r->state, "loss_count", n + 1);
-    return false;
 }
 
-/* A step whose loss or gradient is not finite, or whose loss is a spike, changes no weight. */
+/* A step whose loss or gradient was not finite, or whose loss was a spike, changed no weight. */
 static bool skip_step(Run *r, const StepReport *p, Err *e) {
     double in_a_row = state_get(&r->state, "skips_in_a_row", 0) + 1;
     state_set(&r->state, "skips_in_a_row", in_a_row);
     state_set(&r->state, "skips", state_get(&r->state, "skips", 0) + 1);
-    note("step %lld: loss %g, gradient norm %g: skipped (%.0f in a row, %.0f in all)", (long long)r->step,
+    note("step %lld: loss %g, gradient norm %g: skipped (%.0f in a row, %.0f in all)", (long long)p->step,
          p->loss, p->grad_norm, in_a_row, state_get(&r->state, "skips", 0));
     if (in_a_row >= (double)r->c.train.max_skips)
         return err_set(
@@ -428,27 +449,6 @@ static bool skip_step(Run *r, const StepReport *p, Err *e) {
             "warmup, and --resume from the last checkpoint",
             in_a_row);
     return true;
-}
-
-static bool train_step(Run *r, StepReport *p, Err *e) {
-    double t0 = now_seconds();
-    if (!accumulate(r, &p->loss, e)) return false;
-    p->grad_norm = optim_grad_norm(r->gpt);
-    p->lr = lr_at(&r->c, ++r->step);
-    p->skipped = !isfinite(p->loss) || !isfinite(p->grad_norm) || is_spike(r, p->loss);
-    bool ok = true;
-    if (p->skipped) {
-        ok = skip_step(r, p, e);
-    } else {
-        double updates = state_get(&r->state, "updates", 0) + 1;
-        optim_step(&r->optim, r->gpt, &r->c, p->lr, p->grad_norm, (uint64_t)updates);
-        state_set(&r->state, "updates", updates);
-        state_set(&r->state, "skips_in_a_row", 0);
-    }
-    p->seconds = now_seconds() - t0;
-    p->tokens_per_second = (double)r->c.train.global_batch_size * r->T / p->seconds;
-    p->mfu = p->tokens_per_second * gpt_flops_per_token(&r->c.model, r->T) / r->peak_flops;
-    return ok;
 }
 
 /* Mean loss over the first eval_batches global batches of the validation data (at most all of it, once). */
@@ -496,13 +496,13 @@ static bool is_due(int64_t step, int64_t interval) {
 static void show_progress(Run *r, const StepReport *p) {
     char left[24], rate[24];
     int64_t last = r->c.train.max_steps;
-    bool line = is_due(r->step, r->c.train.log_interval) || r->step == last;
+    bool line = is_due(p->step, r->c.train.log_interval) || p->step == last;
     r->seconds_a_step = r->seconds_a_step ? 0.95 * r->seconds_a_step + 0.05 * p->seconds : p->seconds;
     if (!line && !progress_is_terminal()) return;
     progress_line(line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.2f  %s tok/s  %.1f%% MFU  %s left",
-                  (long long)r->step, (long long)last, p->loss, p->lr, p->grad_norm,
+                  (long long)p->step, (long long)last, p->loss, p->lr, p->grad_norm,
                   human_count((double)r->c.train.global_batch_size * r->T / r->seconds_a_step, rate),
-                  100 * p->mfu, human_time((double)(last - r->step) * r->seconds_a_step, left));
+                  100 * p->mfu, human_time((double)(last - p->step) * r->seconds_a_step, left));
 }
 
 static void show_validation(const Run *r, double loss) {
@@ -513,25 +513,70 @@ static void show_validation(const Run *r, double loss) {
              (long long)r->step, loss, 100 * (loss / r->val_floor - 1), r->val_floor);
 }
 
-static bool after_step(Run *r, StepReport *p, Err *e) {
+/* Is there more to do after this step than to report it? */
+static bool is_stop(const Run *r) {
     const Config *c = &r->c;
-    bool last = r->step == c->train.max_steps;
+    return r->step == c->train.max_steps || stop_asked || (r->val && is_due(r->step, c->train.eval_interval)) ||
+           (r->tokenizer && is_due(r->step, c->train.sample_interval)) ||
+           is_due(r->step, c->train.checkpoint_interval);
+}
+
+static bool report(Run *r, StepReport *p, Err *e) {
+    const Config *c = &r->c;
+    const bool now = p->step == r->step, last = p->step == c->train.max_steps;
     p->val_loss = NAN;
-    if (r->val && (last || is_due(r->step, c->train.eval_interval)) && !evaluate(r, &p->val_loss, e))
+    if (now && r->val && (last || is_due(p->step, c->train.eval_interval)) && !evaluate(r, &p->val_loss, e))
         return false;
     if (!write_metrics(r, p, e)) return false;
     show_progress(r, p);
     if (!isnan(p->val_loss)) show_validation(r, p->val_loss);
-    if (r->tokenizer && is_due(r->step, c->train.sample_interval) && !print_sample(r, e)) return false;
-    return !(last || stop_asked || is_due(r->step, c->train.checkpoint_interval)) || save(r, e);
+    return true;
+}
+
+/* Read the verdict on the queued step, and report it. */
+static bool settle(Run *r, Err *e) {
+    const Pending *q = &r->pending;
+    const double now = (r->ops->answer(&r->verdict, sizeof r->verdict), now_seconds());
+    const Verdict *v = &r->verdict;
+    StepReport p = {.step = q->step, .loss = v->loss, .lr = q->lr, .grad_norm = v->grad_norm, .skipped = v->skip};
+    p.seconds = now - q->from;
+    p.tokens_per_second = (double)r->c.train.global_batch_size * r->T / p.seconds;
+    p.mfu = p.tokens_per_second * gpt_flops_per_token(&r->c.model, r->T) / r->peak_flops;
+    r->settled = now;
+    r->pending.open = false;
+    if (v->skip) {
+        if (!skip_step(r, &p, e)) return false;
+    } else {
+        remember_loss(r, v->loss);
+        state_set(&r->state, "updates", state_get(&r->state, "updates", 0) + 1);
+        state_set(&r->state, "skips_in_a_row", 0);
+    }
+    return report(r, &p, e);
+}
+
+/* Queue a step. The one before it is settled only when this one's passes are queued, so that a GPU never waits for
+ * the host; the optimizer needs to know whether it was skipped, and what loss would now be a spike. */
+static bool queue_step(Run *r, Err *e) {
+    const double from = now_seconds(), tokens = (double)r->c.train.global_batch_size * r->T;
+    if (!accumulate(r, e) || (r->pending.open && !settle(r, e))) return false;
+    const double lr = lr_at(&r->c, ++r->step), updates = state_get(&r->state, "updates", 0);
+    optim_judge(&r->optim, r->gpt, &r->c, 1 / tokens, worst_loss(r));
+    optim_step(&r->optim, r->gpt, &r->c, lr, (uint64_t)updates + 1);
+    r->ops->ask(r->optim.verdict, sizeof r->verdict);
+    r->pending = (Pending){true, r->step, lr, from > r->settled ? from : r->settled};
+    return true;
 }
 
 static bool loop(Run *r, Err *e) {
     while (r->step < r->c.train.max_steps && !stop_asked) {
-        StepReport p;
-        if (!train_step(r, &p, e) || !after_step(r, &p, e)) return false;
+        if (!queue_step(r, e)) return false;
+        if (r->ops->queues && !is_stop(r)) continue;
+        if (!settle(r, e)) return false;
+        if (r->tokenizer && is_due(r->step, r->c.train.sample_interval) && !print_sample(r, e)) return false;
+        if (is_due(r->step, r->c.train.checkpoint_interval) && !save(r, e)) return false;
     }
-    if (!save(r, e)) return false; /* stopped before the first step, or nothing to do */
+    if (r->pending.open && !settle(r, e)) return false;
+    if (!save(r, e)) return false;
     if (r->step >= r->c.train.max_steps) return true;
     err_set(e, "stopped by a signal after step %lld, all saved; go on with --resume", (long long)r->step);
     e->code = EXIT_STOPPED;
