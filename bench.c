@@ -84,8 +84,7 @@ static void linear_call(Bench *b) {
     if (b->what == 0)
         b->ops->linear_forward(b->y, NO_TENSOR, b->x, b->linear, NULL, ACT_NONE, ROWS);
     else
-        b->ops->linear_backward(b->dx, b->dy, b->x, NO_TENSOR, ACT_NONE, false, b->linear, NULL,
-                                true, ROWS);
+        b->ops->linear_backward(b->dx, b->dy, b->x, NO_TENSOR, ACT_NONE, false, b->linear, NULL, true, ROWS);
 }
 
 static double linear_rate(void *ctx) {

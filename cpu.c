@@ -165,8 +165,7 @@ static void cpu_answer(void *host, size_t bytes) {
     memcpy(host, asked.bytes, bytes);
 }
 
-static void cpu_wait(void) {
-}
+static void cpu_wait(void) {}
 
 static bool cpu_replay(Graph **g, uint64_t key) {
     (void)g, (void)key;

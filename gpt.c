@@ -200,7 +200,7 @@ struct Gpt {
     Param *table;
     int n_params;
     int64_t elements;
-    float *w, *dw; /* [elements] */
+    float *w, *dw;    /* [elements] */
     uint16_t *mirror; /* [elements] or NULL */
     float *wte, *wpe, *dwte, *dwpe;
     Layer *layer; /* [L] */
@@ -375,8 +375,8 @@ static void mlp_backward(Gpt *m, const Pass *p, int l) {
     const Layer *y = &m->layer[l];
     const Affine *a = &y->affine[DOWN];
     const bool again = m->o.recompute == RECOMPUTE_GELU || (m->o.recompute && l == m->c.n_layer - 1);
-    m->ops->linear_backward(m->wide, m->delta, y->gelu, y->fc, ACT_GELU, again, a->linear, a->db, p->accumulate,
-                            p->n);
+    m->ops->linear_backward(m->wide, m->delta, y->gelu, y->fc, ACT_GELU, again, a->linear, a->db,
+                            p->accumulate, p->n);
     affine_backward(m, p, l, FC, m->dh, m->wide, m->site[2 * l + 1].h);
 }
 
@@ -540,7 +540,8 @@ void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot,
         k = run_length(want + i, n_want - i, m->decode_rows);
         if (!step) head_forward(m, m->decoded, want[i], k);
         for (int j = 0; j < k; j++)
-            m->ops->to_host(logits + (i + j) * V, (float *)m->decoded.p + j * m->Vp, (size_t)V * sizeof *logits);
+            m->ops->to_host(logits + (i + j) * V, (float *)m->decoded.p + j * m->Vp,
+                            (size_t)V * sizeof *logits);
     }
 }
 

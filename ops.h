@@ -62,9 +62,9 @@ typedef struct LinearSpec {
     bool out_major;   /* the master is [out, in] (a head tied to wte); else [in, out] (Conv1D) */
     float *w;         /* fp32 master */
     float *dw;        /* fp32 gradient, same layout as the master; NULL: never trained */
-    uint16_t *copy;   /* [as the master] bf16, this weight's part of the mirror; NULL without one */
     Dtype compute;    /* dtype of the operands; accumulation is fp32 */
     int64_t max_rows; /* largest n that will be asked for */
+    uint16_t *copy;   /* [as the master] bf16, this weight's part of the mirror; NULL without one */
 } LinearSpec;
 
 /* Causal self-attention: row t attends to rows max(0, t - window + 1) .. t (window 0: all of 0 .. t). */
@@ -88,7 +88,8 @@ typedef struct Verdict {
 typedef struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
     uint64_t step; /* from 1: bias correction is exact, 1 - beta^step, computed in double */
-    bool stochastic; /* the mirror is rounded up or down at random, so that it is right on average: element i with word */
+    bool
+        stochastic; /* the mirror is rounded up or down at random, so that it is right on average: element i with word */
     uint64_t seed, first; /* (first + i) % 4 of philox4x32(seed, RAND_ROUND << 40 | step, (first + i) / 4) */
 } AdamW;
 
@@ -96,17 +97,19 @@ typedef struct AdamW {
 typedef struct Graph Graph;
 
 typedef struct Ops {
-    const char *name;    /* "cpu", "cuda" */
-    bool queues;         /* does the host gain by asking for a step's verdict and going on? */
-    size_t logits_bytes; /* enough rows of logits for an efficient product, few enough to be small beside the rest */
+    const char *name; /* "cpu", "cuda" */
+    bool queues;      /* does the host gain by asking for a step's verdict and going on? */
+    size_t
+        logits_bytes; /* enough rows of logits for an efficient product, few enough to be small beside the rest */
 
     /* Once, first. threads <= 0: all cores. May note() what it found. */
     bool (*start)(int threads, Err *e);
     /* One line: "AMD EPYC 9B14, 2 threads, AVX-512 bf16". */
     void (*describe)(char *buf, size_t n);
     bool (*has)(Dtype compute); /* is it faster than fp32 here? */
-    Dtype (*stream)(Dtype compute); /* dtype of the residual stream, its gradient, and the logits in training */
-    bool (*mirror)(Dtype compute);  /* are weights to have a bf16 mirror, which the optimizer writes? */
+    Dtype (*stream)(
+        Dtype compute); /* dtype of the residual stream, its gradient, and the logits in training */
+    bool (*mirror)(Dtype compute); /* are weights to have a bf16 mirror, which the optimizer writes? */
     /* Multiply-adds x 2 per second: of all threads, probed once (~20 ms); of a GPU, what its maker says. */
     double (*peak_flops)(Dtype compute);
     size_t (*room)(void); /* bytes that can still be allocated */

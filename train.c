@@ -82,7 +82,8 @@ static bool choose_precision(Run *r, Err *e) {
                  : !strcmp(p, "fp8")                                       ? DT_F8
                                                                            : DT_F32;
     if ((r->compute == DT_TF32 || r->compute == DT_F8) && !r->ops->has(r->compute))
-        return err_usage(e, "config: train.precision %s is not to be had on this device (%s)", p, r->ops->name);
+        return err_usage(e, "config: train.precision %s is not to be had on this device (%s)", p,
+                         r->ops->name);
     if (r->compute == DT_BF16 && !r->ops->has(DT_BF16))
         note("this machine has no bf16 products: train.precision bf16 is right but slow here");
     if (automatic)
@@ -127,7 +128,8 @@ static void resolve_micro_batch(Config *c) {
     if (!c->train.micro_batch_size) c->train.micro_batch_size = best;
 }
 
-static const char *const recompute_names[] = {"none", "gelu", "block"}; /* from the most memory to the least */
+static const char *const recompute_names[] = {"none", "gelu",
+                                              "block"}; /* from the most memory to the least */
 
 static Recompute recompute_of(const char *name) {
     Recompute k = RECOMPUTE_NONE;
@@ -151,7 +153,8 @@ static bool total_memory(const Run *r, const GptOptions *o, size_t *total, Err *
     int64_t elements;
     if (!gpt_memory(&r->c.model, o, &m, e)) return false;
     free(gpt_params(&r->c.model, &n, &elements));
-    *total = m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(elements);
+    *total =
+        m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(elements);
     return true;
 }
 
@@ -188,9 +191,10 @@ static bool plan_memory(const Run *r, Err *e) {
     for (Recompute k = o.recompute; k <= RECOMPUTE_BLOCK; k++) {
         const int64_t fits = largest_that_fits(r, k, room);
         if (!fits) continue;
-        return err_set(e, "needs %s of memory, and %s are free; %s%s%strain.micro_batch_size=%lld would fit", b[6],
-                       human_bytes((double)room, b[7]), k == o.recompute ? "" : "train.recompute=",
-                       k == o.recompute ? "" : recompute_names[k], k == o.recompute ? "" : " with ", (long long)fits);
+        return err_set(e, "needs %s of memory, and %s are free; %s%s%strain.micro_batch_size=%lld would fit",
+                       b[6], human_bytes((double)room, b[7]),
+                       k == o.recompute ? "" : "train.recompute=", k == o.recompute ? "" : recompute_names[k],
+                       k == o.recompute ? "" : " with ", (long long)fits);
     }
     return err_set(e, "needs %s of memory, and %s are free; no micro batch of this model fits this machine",
                    b[6], human_bytes((double)room, b[7]));
@@ -429,7 +433,8 @@ static double worst_loss(const Run *r) {
 
 static void remember_loss(Run *r, double loss) {
     const double n = state_get(&r->state, "loss_count", 0), mean = state_get(&r->state, "loss_mean", loss),
-                 var = state_get(&r->state, "loss_var", 0), d = loss - mean, a = n < 64 ? 1 / (n + 1) : 1.0 / 64;
+                 var = state_get(&r->state, "loss_var", 0), d = loss - mean,
+                 a = n < 64 ? 1 / (n + 1) : 1.0 / 64;
     state_set(&r->state, "loss_mean", mean + a * d);
     state_set(&r->state, "loss_var", (1 - a) * (var + a * d * d));
     state_set(&r->state, "loss_count", n + 1);
@@ -516,7 +521,8 @@ static void show_validation(const Run *r, double loss) {
 /* Is there more to do after this step than to report it? */
 static bool is_stop(const Run *r) {
     const Config *c = &r->c;
-    return r->step == c->train.max_steps || stop_asked || (r->val && is_due(r->step, c->train.eval_interval)) ||
+    return r->step == c->train.max_steps || stop_asked ||
+           (r->val && is_due(r->step, c->train.eval_interval)) ||
            (r->tokenizer && is_due(r->step, c->train.sample_interval)) ||
            is_due(r->step, c->train.checkpoint_interval);
 }
@@ -538,7 +544,8 @@ static bool settle(Run *r, Err *e) {
     const Pending *q = &r->pending;
     const double now = (r->ops->answer(&r->verdict, sizeof r->verdict), now_seconds());
     const Verdict *v = &r->verdict;
-    StepReport p = {.step = q->step, .loss = v->loss, .lr = q->lr, .grad_norm = v->grad_norm, .skipped = v->skip};
+    StepReport p = {
+        .step = q->step, .loss = v->loss, .lr = q->lr, .grad_norm = v->grad_norm, .skipped = v->skip};
     p.seconds = now - q->from;
     p.tokens_per_second = (double)r->c.train.global_batch_size * r->T / p.seconds;
     p.mfu = p.tokens_per_second * gpt_flops_per_token(&r->c.model, r->T) / r->peak_flops;

@@ -257,9 +257,10 @@ void ref_classifier(double *dlogits, double *loss, double *best, const double *l
     }
 }
 
-void ref_adamw(double *w, double *m, double *v, const double *g, int64_t n, const AdamW *a) {
+void ref_adamw(double *w, double *m, double *v, const double *g, double grad_scale, int64_t n,
+               const AdamW *a) {
     for (int64_t i = 0; i < n; i++) {
-        double d = g[i] * a->grad_scale;
+        double d = g[i] * grad_scale;
         m[i] = a->beta1 * m[i] + (1 - (double)a->beta1) * d;
         v[i] = a->beta2 * v[i] + (1 - (double)a->beta2) * d * d;
         double mh = m[i] / (1 - pow(a->beta1, (double)a->step)),

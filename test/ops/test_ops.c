@@ -243,7 +243,7 @@ static Dropout some_dropout(bool on, uint64_t row0) {
     }
 
 static LinearSpec linear_spec(const Case *c, float *w, float *dw) {
-    return (LinearSpec){c->d[1], c->d[2], c->d[3], w, dw, c->dtype, c->d[0]};
+    return (LinearSpec){c->d[1], c->d[2], c->d[3], w, dw, c->dtype, c->d[0], NULL};
 }
 
 static void linear_forward_args(Case *c) {
@@ -260,7 +260,7 @@ static void linear_forward_op(Case *c, const Ops *o) {
     LinearSpec s = linear_spec(c, F(3), NULL);
     Linear *l = o->linear_create(&s, &e);
     EXPECT_OK(&e);
-    o->linear_refresh(l);
+    o->linear_refresh(l, false);
     o->linear_forward(T(0), T(1), T(2), l, F(4), c->d[4] ? ACT_GELU : ACT_NONE, c->d[0]);
     o->linear_free(l);
 }
@@ -294,7 +294,7 @@ static void linear_backward_args(Case *c) {
 
 /* x = act(pre), by a linear op whose weight is the identity. */
 static void linear_backward_prepare(Case *c) {
-    const LinearSpec one = {1, 1, false, NULL, NULL, DT_F32, 1};
+    const LinearSpec one = {1, 1, false, NULL, NULL, DT_F32, 1, NULL};
     const double w = 1;
     for (int64_t i = 0; i < c->a[4].n; i++)
         ref_linear_forward(R(4) + i, NULL, R(5) + i, &w, NULL, c->d[4] ? ACT_GELU : ACT_NONE, &one, 1);
@@ -309,10 +309,10 @@ static void linear_backward_op(Case *c, const Ops *o) {
     LinearSpec s = linear_spec(c, F(6), F(1));
     Linear *l = o->linear_create(&s, &e);
     EXPECT_OK(&e);
-    o->linear_refresh(l);
+    o->linear_refresh(l, false);
     if (c->d[4]) memset(T(4).p, 0, (size_t)c->a[4].n * dtype_size(c->dtype)); /* to be made again */
-    o->linear_backward(T(0), T(3), T(4), T(5), c->d[4] ? ACT_GELU : ACT_NONE, l, F(2), linear_accumulates(c),
-                       c->d[0]);
+    o->linear_backward(T(0), T(3), T(4), T(5), c->d[4] ? ACT_GELU : ACT_NONE, c->d[4] != 0, l, F(2),
+                       linear_accumulates(c), c->d[0]);
     o->linear_free(l);
 }
 
@@ -347,9 +347,9 @@ static void linear_run(const LinearSpec *s, float *y, float *dx, const float *x,
     const Tensor tx = tensor(x_room, s->compute), tdy = tensor(dy_room, s->compute);
     for (int64_t i = 0; i < n * s->in; i++) tensor_write(tx, i, x[i]);
     for (int64_t i = 0; i < n * s->out; i++) tensor_write(tdy, i, dy[i]);
-    ops->linear_refresh(l);
+    ops->linear_refresh(l, false);
     ops->linear_forward(tensor(y, DT_F32), NO_TENSOR, tx, l, NULL, ACT_NONE, n);
-    ops->linear_backward(tensor(dx, DT_F32), tdy, tx, NO_TENSOR, ACT_NONE, l, NULL, false, n);
+    ops->linear_backward(tensor(dx, DT_F32), tdy, tx, NO_TENSOR, ACT_NONE, false, l, NULL, false, n);
     ops->linear_free(l);
 }
 
@@ -361,7 +361,8 @@ TEST(ops_linear_for_many_rows) {
     rand_normals(dy, N * OUT_, 1, 1, RAND_TEST, 3, 0);
     for (int i = 0; i < 4; i++) {
         for (int many = 0; many < 2; many++) {
-            LinearSpec s = {IN_, OUT_, i & 1, w, dw[many], i & 2 ? DT_BF16 : DT_F32, many ? 1 << 20 : N};
+            LinearSpec s = {IN_, OUT_, i & 1, w, dw[many], i & 2 ? DT_BF16 : DT_F32, many ? 1 << 20 : N,
+                            NULL};
             linear_run(&s, y[many], dx[many], x, dy, N);
         }
         EXPECT(!memcmp(y[0], y[1], sizeof *y) && !memcmp(dx[0], dx[1], sizeof *dx) &&
@@ -375,12 +376,12 @@ TEST(ops_linear_for_many_rows) {
 TEST(ops_linear_refresh) {
     float w[6] = {1, 2, 3, 4, 5, 6}, x[2] = {1, 10}, y[3];
     Err e = {0};
-    LinearSpec s = {2, 3, false, w, NULL, DT_F32, 1};
+    LinearSpec s = {2, 3, false, w, NULL, DT_F32, 1, NULL};
     Linear *l = ops->linear_create(&s, &e);
     EXPECT_OK(&e);
     EXPECT(ops->linear_bytes(&s) >= sizeof w);
     w[4] = 7;
-    ops->linear_refresh(l);
+    ops->linear_refresh(l, false);
     ops->linear_forward(tensor(y, DT_F32), NO_TENSOR, tensor(x, DT_F32), l, NULL, ACT_NONE, 1);
     EXPECT(y[0] == 41 && y[1] == 72 && y[2] == 63, "%g %g %g", y[0], y[1], y[2]);
     ops->linear_free(l);
@@ -735,7 +736,7 @@ static float classifier_scale(const Case *c) {
 }
 
 static void classifier_op(Case *c, const Ops *o) {
-    o->classifier(T(0), F(1), c->ids2, F(3), c->ids, classifier_scale(c), c->d[0], c->d[1], c->d[2]);
+    o->classifier(T(0), F(1), c->ids2, T(3), c->ids, classifier_scale(c), c->d[0], c->d[1], c->d[2]);
     for (int i = 0; i < c->d[0]; i++) F(2)[i] = (float)c->ids2[i];
 }
 
@@ -766,8 +767,8 @@ TEST(ops_classifier_in_place) {
     float z[N * VP], d[N * VP], loss[N];
     int32_t target[N] = {4, -1};
     for (int i = 0; i < N * VP; i++) z[i] = 5 * (float)noise(1, (uint64_t)i);
-    ops->classifier(tensor(d, DT_F32), loss, NULL, z, target, 0.5f, N, V, VP);
-    ops->classifier(tensor(z, DT_F32), loss, NULL, z, target, 0.5f, N, V, VP);
+    ops->classifier(tensor(d, DT_F32), loss, NULL, tensor(z, DT_F32), target, 0.5f, N, V, VP);
+    ops->classifier(tensor(z, DT_F32), loss, NULL, tensor(z, DT_F32), target, 0.5f, N, V, VP);
     EXPECT(!memcmp(z, d, sizeof d));
 }
 
@@ -776,7 +777,7 @@ TEST(ops_classifier_nan) {
     float z[128] = {0}, loss;
     int32_t target = 3;
     z[7] = NAN;
-    ops->classifier(NO_TENSOR, &loss, NULL, z, &target, 1, 1, 100, 128);
+    ops->classifier(NO_TENSOR, &loss, NULL, tensor(z, DT_F32), &target, 1, 1, 100, 128);
     EXPECT(isnan(loss), "loss %g", loss);
 }
 
@@ -795,18 +796,18 @@ static AdamW adamw_of(const Case *c) {
                    .beta2 = 0.95f,
                    .eps = 1e-8f,
                    .weight_decay = 0.1f,
-                   .grad_scale = 0.7f,
                    .step = (uint64_t)c->d[1]};
 }
 
 static void adamw_op(Case *c, const Ops *o) {
-    AdamW a = adamw_of(c);
-    o->adamw(F(0), F(1), F(2), F(3), c->d[0], &a);
+    const AdamW a = adamw_of(c);
+    const Verdict v = {.grad_scale = 0.7f};
+    o->adamw(F(0), F(1), F(2), F(3), NULL, c->d[0], &a, &v);
 }
 
 static void adamw_ref(Case *c) {
-    AdamW a = adamw_of(c);
-    ref_adamw(R(0), R(1), R(2), R(3), c->d[0], &a);
+    const AdamW a = adamw_of(c);
+    ref_adamw(R(0), R(1), R(2), R(3), 0.7f, c->d[0], &a);
 }
 
 static const OpTest adamw = {
@@ -825,7 +826,9 @@ TEST(ops_sums) {
         }
         for (int threads = 1; threads <= 3; threads++) {
             EXPECT(ops->start(threads, &e));
-            double s[2] = {ops->sum(x, n), ops->sum_squares(x, n)};
+            double s[2] = {1, 0};
+            ops->sum(&s[0], x, n, true), s[0] -= 1;
+            ops->sum_squares(&s[1], x, n, false);
             EXPECT(fabs(s[0] - sum) <= 1e-12 * sum && fabs(s[1] - squares) <= 1e-12 * squares);
             if (threads == 1) memcpy(first, s, sizeof s);
             EXPECT(!memcmp(first, s, sizeof s), "threads change a sum");

@@ -34,7 +34,7 @@ static Tiny tiny(void) {
     for (int i = 0; i < n; i++)
         for (int64_t j = 0; j < p[i].count && p[i].init == INIT_NORMAL; j++)
             gpt_weights(y.m)[p[i].at + j] *= 15;
-    gpt_weights_changed(y.m);
+    gpt_weights_changed(y.m, false);
     free(path);
     return y;
 }
@@ -273,7 +273,7 @@ static void prefer_words(const Tiny *y) {
         for (int64_t c = 0; c < p->shape[1] && bytes[0] == ' ' && len > 1; c++)
             gpt_weights(y->m)[p->at + id * p->shape[1] + c] *= 3;
     }
-    gpt_weights_changed(y->m);
+    gpt_weights_changed(y->m, false);
 }
 
 /* The word that the model, left alone, would have said after the context, if that is a word. */

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static Gpt *optim_model(Optim *o) {
@@ -31,7 +32,8 @@ TEST(optim_decays_matrices_only) {
     static float before[1 << 16];
     EXPECT(gpt_elements(m) < 1 << 16);
     memcpy(before, gpt_weights(m), (size_t)gpt_elements(m) * sizeof(float));
-    optim_step(&o, m, &c, 0.1, 0, 1); /* gradients are zero: only decay moves anything */
+    optim_judge(&o, m, &c, 1, INFINITY);
+    optim_step(&o, m, &c, 0.1, 1); /* gradients are zero: only decay moves anything */
     for (int i = 0; i < n; i++)
         for (int64_t k = p[i].at; k < p[i].at + p[i].padded; k++) {
             double want = before[k] * (p[i].rank == 2 ? 1 - 0.1 * 0.5 : 1);
@@ -43,9 +45,10 @@ TEST(optim_decays_matrices_only) {
 }
 
 static int adamw_calls;
-static void counting_adamw(float *w, float *m, float *v, const float *g, int64_t n, const AdamW *a) {
+static void counting_adamw(float *w, float *m, float *v, const float *g, uint16_t *mirror, int64_t n,
+                           const AdamW *a, const Verdict *verdict) {
     adamw_calls++;
-    cpu_ops.adamw(w, m, v, g, n, a);
+    cpu_ops.adamw(w, m, v, g, mirror, n, a, verdict);
 }
 
 TEST(optim_steps_in_two_sweeps) {
@@ -56,7 +59,7 @@ TEST(optim_steps_in_two_sweeps) {
     Ops ops = cpu_ops;
     ops.adamw = counting_adamw;
     o.ops = &ops;
-    optim_step(&o, m, &c, 0.1, 0, 1);
+    optim_step(&o, m, &c, 0.1, 1);
     EXPECT(adamw_calls == 2, "%d", adamw_calls);
     o.ops = &cpu_ops;
     optim_free(&o);
@@ -80,16 +83,49 @@ TEST(optim_clips_by_the_global_norm) {
         for (int j = 0; j < n; j++)
             for (int64_t k = p[j].at; k < p[j].at + p[j].count; k++)
                 g[k] = (float)(k % 7) - 3, sum += g[k] * g[k];
-        double norm = optim_grad_norm(m), scale = cases[i].scale ? cases[i].scale : cases[i].max / norm;
-        EXPECT(fabs(norm / sqrt(sum) - 1) < 1e-12, "norm %.15g, not %.15g", norm, sqrt(sum));
         c.optimizer.max_grad_norm = cases[i].max;
-        optim_step(&o, m, &c, 1e-3, norm, 1);
+        optim_judge(&o, m, &c, 1, INFINITY);
+        const double norm = optim_verdict(&o).grad_norm,
+                     scale = cases[i].scale ? cases[i].scale : cases[i].max / norm;
+        EXPECT(fabs(norm / sqrt(sum) - 1) < 1e-12, "norm %.15g, not %.15g", norm, sqrt(sum));
+        optim_step(&o, m, &c, 1e-3, 1);
         for (int64_t k = 0; k < gpt_elements(m); k++) {
             double want = 0.1 * g[k] * scale;
             EXPECT(fabs(o.m[k] - want) <= 1e-6 * fabs(want), "m %g, not %g", o.m[k], want);
             want = 0.05 * g[k] * g[k] * scale * scale;
             EXPECT(fabs(o.v[k] - want) <= 1e-6 * fabs(want), "v %g, not %g", o.v[k], want);
         }
+        optim_free(&o);
+        gpt_free(m);
+    }
+}
+
+/* A step whose numbers are not finite, or whose loss is too high, changes nothing. */
+TEST(optim_skips) {
+    static const struct {
+        double loss, gradient, worst;
+        bool skip;
+    } cases[] = {{3, 1, INFINITY, false},
+                 {3, 1, 3, false},
+                 {3, 1, 2.99, true},
+                 {NAN, 1, INFINITY, true},
+                 {INFINITY, 1, INFINITY, true},
+                 {3, NAN, INFINITY, true},
+                 {3, INFINITY, INFINITY, true}};
+    Config c;
+    config_defaults(&c);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Optim o;
+        Gpt *m = optim_model(&o);
+        const size_t bytes = (size_t)gpt_elements(m) * sizeof(float);
+        float *before = memcpy(xmalloc(bytes), gpt_weights(m), bytes);
+        *(double *)(uintptr_t)gpt_loss_sum(m) = 2 * cases[i].loss;
+        gpt_gradients(m)[5] = (float)cases[i].gradient;
+        optim_judge(&o, m, &c, 0.5, cases[i].worst);
+        optim_step(&o, m, &c, 1e-3, 1);
+        EXPECT(!optim_verdict(&o).skip == !cases[i].skip, "case %zu", i);
+        EXPECT(!memcmp(before, gpt_weights(m), bytes) == cases[i].skip, "case %zu: weights", i);
+        free(before);
         optim_free(&o);
         gpt_free(m);
     }

@@ -347,7 +347,7 @@ static Tiny tiny(int rows, Dtype compute) {
     for (int i = 0; i < n; i++)
         for (int64_t j = 0; j < p[i].count && p[i].init == INIT_NORMAL; j++)
             gpt_weights(y.m)[p[i].at + j] *= 12;
-    gpt_weights_changed(y.m);
+    gpt_weights_changed(y.m, false);
     EXPECT(tokenizer_encode(y.t, text, strlen(text), SPECIAL_TEXT, &y.prompt, &e) && y.prompt.n > 20);
     free(path);
     return y;
@@ -534,7 +534,7 @@ TEST(sample_refuses) {
     EXPECT_ERR(&e, "token 270 is beyond");
     ids[3] = 0;
     gpt_weights(y.m)[0] = NAN;
-    gpt_weights_changed(y.m);
+    gpt_weights_changed(y.m, false);
     EXPECT(!sample_run(y.m, y.t, ids, 5, 1, &p, hear, &h, &stats, &e));
     EXPECT_ERR(&e, "no finite number");
     const char *empty = "", *latin = "caf\xe9";
