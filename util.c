@@ -117,18 +117,19 @@ uint64_t memory_available(void) {
 bool arena_init(Arena *a, size_t bytes, const char *what, Err *e) {
     const size_t huge = (size_t)2 << 20;
     *a = (Arena){0};
-    if (!size_add(bytes, huge - 1, &a->size)) return err_set(e, "%s: size overflows", what);
-    a->size &= ~(huge - 1);
-    if (a->size == 0) a->size = huge;
-    a->base = mmap(NULL, a->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (a->base == MAP_FAILED) {
+    if (!size_add(bytes, 2 * huge, &a->size)) return err_set(e, "%s: size overflows", what);
+    a->size = (bytes ? (bytes + huge - 1) / huge : 1) * huge;
+    char *p = mmap(NULL, a->size + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) {
         char b[24];
-        a->base = NULL;
         return err_set(e,
                        "%s needs %s of memory, which this machine does not have; try a smaller "
                        "train.micro_batch_size or train.recompute=block",
                        what, human_bytes((double)a->size, b));
     }
+    a->base = p + (huge - (uintptr_t)p % huge) % huge; /* huge pages begin at multiples of their size */
+    if (a->base > p) munmap(p, (size_t)(a->base - p));
+    munmap(a->base + a->size, huge - (size_t)(a->base - p));
     madvise(a->base, a->size, MADV_HUGEPAGE); /* advice only: first touch is four times faster with it */
     return true;
 }

@@ -6,7 +6,9 @@
 PYTHON needs numpy, gguf and llama-cpp-python. The weights are random; the same ones go into a Hugging Face folder for
 us and into a GGUF file for llama.cpp (F16, as its converter writes it: norms, biases and positions stay F32). Ours
 run in bf16, and in fp32 for a row of its own. Each round takes a fresh process of each program, one after the other,
-with a probe of the memory's read rate before each pair: two threads that sum up a gigabyte, the best of five passes.
+with a probe of the memory's read rate before and after each decoding: two threads that sum up a gigabyte again and
+again for about a second. That rate drifts within seconds (the machine's other guests), so a run is compared with the
+mean of the two probes around it.
 
 Decoding reads every matrix once a token, so its limit is the memory: "of DRAM" is (bytes of the matrices and of the
 keys and values read) x tokens/s over the probed rate. llama.cpp gets a warm-up pass before its timed ones, ours does
@@ -29,19 +31,19 @@ PROBE = r"""
 int main(int argc, char **argv) {
     size_t n = (size_t)1 << 27; /* words of 8 bytes */
     uint64_t *x = mmap(NULL, n * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), total = 0;
-    double best = 0;
+    double passes = 0, seconds = 0;
     omp_set_num_threads(argc > 1 ? atoi(argv[1]) : 2);
     madvise(x, n * 8, MADV_HUGEPAGE);
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++) x[i] = i;
-    for (int pass = 0; pass < 5; pass++) {
+    while (seconds < 0.7) {
         double t = omp_get_wtime();
 #pragma omp parallel for simd schedule(static) reduction(+ : total)
         for (size_t i = 0; i < n; i++) total += x[i];
         t = omp_get_wtime() - t;
-        if (n * 8 / t > best) best = n * 8 / t;
+        passes++, seconds += t;
     }
-    printf("%.6g %llu\n", best, (unsigned long long)total);
+    printf("%.6g %llu\n", n * 8 * passes / seconds, (unsigned long long)total);
     return 0;
 }
 """
@@ -209,33 +211,37 @@ def main():
         f.write(PROBE)
     run([os.environ.get("CC", "cc"), "-O3", "-march=native", "-fopenmp", probe + ".c", "-o", probe])
 
+    def dram():
+        return float(run([probe, str(o.threads)]).stdout.split()[0])
+
+    width = {"bf16": 2, "llama": 2, "fp32": 4}
     short, rows = 16, []
     for i in range(o.rounds):
-        r = {"dram": float(run([probe, str(o.threads)]).stdout.split()[0])}
-        r["bf16"] = ours(folder, "bf16", short, o.tokens, o.threads)[1]
-        r["llama"] = peer(folder, short, o.tokens, o.threads)[1]
-        r["fp32"] = ours(folder, "fp32", short, o.tokens, o.threads)[1]
+        decode = {"bf16": lambda: ours(folder, "bf16", short, o.tokens, o.threads)[1],
+                  "llama": lambda: peer(folder, short, o.tokens, o.threads)[1],
+                  "fp32": lambda: ours(folder, "fp32", short, o.tokens, o.threads)[1]}
+        before, r, share = dram(), {}, {}
+        for k in decode:
+            r[k], after = decode[k](), dram()
+            share[k], before = r[k] * bytes_per_token(width[k], short, o.tokens) / ((before + after) / 2), after
         r["bf16 prefill"] = ours(folder, "bf16", o.prompt, 1, o.threads)[0]
         r["llama prefill"] = peer(folder, o.prompt, 1, o.threads)[0]
         r["fp32 prefill"] = ours(folder, "fp32", o.prompt, 1, o.threads)[0]
-        rows.append(r)
-        print(f"round {i + 1}: DRAM {r['dram'] / 1e9:.1f} GB/s" + "".join(
-            f"; {k} {r[k]:.1f}" for k in r if k != "dram"), file=sys.stderr)
+        rows.append({**r, "share": share})
+        print(f"round {i + 1}: DRAM {after / 1e9:.1f} GB/s" + "".join(
+            f"; {k} {r[k]:.1f}" + (f" ({share[k]:.0%})" if k in share else "") for k in r), file=sys.stderr)
     if not o.keep:
         shutil.rmtree(folder)
 
     def median(f):
         return statistics.median(f(r) for r in rows)
 
-    width = {"bf16": 2, "llama": 2, "fp32": 4}
     name = {"bf16": "gpt bf16", "llama": "llama.cpp F16", "fp32": "gpt fp32"}
-    dram = median(lambda r: r["dram"])
-    print(f"GPT-2 124M, {o.threads} threads, {o.rounds} rounds; DRAM read {dram / 1e9:.1f} GB/s")
+    print(f"GPT-2 124M, {o.threads} threads, {o.rounds} rounds")
     print(f"| | decode, tokens/s | of DRAM | to llama.cpp | prefill of {o.prompt}, tokens/s | to llama.cpp |")
     print("|---|---|---|---|---|---|")
     for k in ["bf16", "fp32", "llama"]:
-        size = bytes_per_token(width[k], short, o.tokens)
-        print(f"| {name[k]} | {median(lambda r: r[k]):.1f} | {median(lambda r: r[k] * size / r['dram']):.0%} "
+        print(f"| {name[k]} | {median(lambda r: r[k]):.1f} | {median(lambda r: r['share'][k]):.0%} "
               f"| {median(lambda r: r[k] / r['llama']):.2f} | {median(lambda r: r[k + ' prefill']):.0f} "
               f"| {median(lambda r: r[k + ' prefill'] / r['llama prefill']):.2f} |")
 
