@@ -168,8 +168,8 @@ static const void *words_of(Tensor x, int64_t i, int64_t rows, int64_t K, Dtype 
 static void multiply(Tensor y, Tensor x, const uint32_t *panels, int64_t n, int64_t K, int64_t N, Dtype d,
                      const Finish *f) {
     const int64_t steps = steps_of(K, d), threads = omp_get_max_threads();
-    /* Few rows wait for the panels to come from memory, and those come fastest as one long stream a thread. */
-    const int64_t chunk = n <= TILE ? ceil_div(ceil_div(N, PANEL), threads) : 1;
+    /* Few rows wait for the panels to come from memory, and those come fastest as a few long streams a thread. */
+    const int64_t chunk = n <= TILE ? ceil_div(ceil_div(N, PANEL), 4 * threads) : 1;
 #pragma omp parallel for collapse(2) schedule(dynamic, chunk)
     for (int64_t i0 = 0; i0 < n; i0 += ROWS)
         for (int64_t c0 = 0; c0 < N; c0 += PANEL) {

@@ -374,7 +374,7 @@ static void affine_backward(Gpt *m, const Pass *p, int l, int which, Tensor dx, 
 static void mlp_backward(Gpt *m, const Pass *p, int l) {
     const Layer *y = &m->layer[l];
     const Affine *a = &y->affine[DOWN];
-    const bool again = m->o.recompute == RECOMPUTE_GELU || (m->o.recompute && l == m->c.n_layer - 1);
+    const bool again = m->o.recompute != RECOMPUTE_NONE;
     m->ops->linear_backward(m->wide, m->delta, y->gelu, y->fc, ACT_GELU, again, a->linear, a->db,
                             p->accumulate, p->n);
     affine_backward(m, p, l, FC, m->dh, m->wide, m->site[2 * l + 1].h);

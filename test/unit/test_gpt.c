@@ -181,9 +181,11 @@ TEST(gpt_recomputation_gives_the_same_bits) {
     for (int type = 0; type < N_TYPES; type++)
         for (Dtype d = DT_F32; d <= DT_BF16; d++) {
             ModelConfig c = lively(type);
-            for (Recompute r = RECOMPUTE_GELU; r <= RECOMPUTE_BLOCK; r++)
-                expect_same_bits(&c, (GptOptions){.compute = d}, 1,
-                                 (GptOptions){.compute = d, .recompute = r}, 1);
+            const GptOptions none = {.compute = d}, gelu = {.compute = d, .recompute = RECOMPUTE_GELU},
+                             block = {.compute = d, .recompute = RECOMPUTE_BLOCK};
+            expect_same_bits(&c, gelu, 1, block, 1);
+            if (d == DT_F32)
+                expect_same_bits(&c, none, 1, gelu, 1); /* bf16: GELU of what was kept, so rounded */
         }
 }
 
