@@ -4,9 +4,9 @@
 
 #include "gpt.h"
 
-/* Prints a table: linear layers and attention at GPT-2 124M's shapes, a training step and decoding of that model.
- * Products as shares of the peak of multiply-adds, decoding as a share of the rate at which memory can be read, both
- * probed right beside each measurement. Medians of five. */
+/* Prints a table: linear layers, attention, what waits for memory, a training step and decoding of GPT-2 124M.
+ * Products as shares of the peak of multiply-adds (of a GPU: of what an 8192-cubed product reaches), the rest of the
+ * rate at which memory can be read (of a GPU: copied), all measured right beside each other. Medians of five. */
 bool bench_run(const Ops *ops, Dtype compute, Err *e);
 
 #endif

@@ -467,25 +467,28 @@ static bool cmd_train(const Args *a, Err *e) {
 /* ---- gpt bench ---- */
 
 static const Flag bench_flags[] = {
-    {"--precision", "auto|fp32|bf16", "of the operands; auto: bf16 where the machine has it", false},
+    {"--device", "auto|cpu|cuda", "what to measure; auto: a GPU if there is one", false},
+    {"--precision", "auto|fp32|bf16|tf32|fp8", "of the operands; auto: bf16 where the machine has it", false},
     {"--threads", "N", "CPU threads; all cores if not given", false},
     {0}};
 
 static bool cmd_bench(const Args *a, Err *e) {
     Config c;
-    config_defaults(&c); /* its table reads and checks the two values */
-    Str set = {0};
-    str_printf(&set, "train.precision=%s", arg(a, "--precision", "auto"));
-    bool ok = config_set(&c, set.p, e);
-    set.n = 0;
-    str_printf(&set, "train.threads=%s", arg(a, "--threads", "0"));
-    ok = ok && config_set(&c, set.p, e);
-    str_free(&set);
-    const Ops *ops = ok ? ops_choose("auto", e) : NULL;
-    if (!ops || !ops->start((int)c.train.threads, e)) return false;
-    const bool bf16 =
-        !strcmp(c.train.precision, "bf16") || (!strcmp(c.train.precision, "auto") && ops->has(DT_BF16));
-    return bench_run(ops, bf16 ? DT_BF16 : DT_F32, e);
+    static const char *const names[] = {"device", "precision", "threads"};
+    config_defaults(&c); /* its table reads and checks the values */
+    for (int i = 0; i < 3; i++) {
+        Str set = {0};
+        char flag[16];
+        snprintf(flag, sizeof flag, "--%s", names[i]);
+        str_printf(&set, "train.%s=%s", names[i], arg(a, flag, i < 2 ? "auto" : "0"));
+        const bool ok = config_set(&c, set.p, e);
+        str_free(&set);
+        if (!ok) return false;
+    }
+    Dtype compute;
+    const Ops *ops = ops_choose(c.train.device, e);
+    return ops && ops->start((int)c.train.threads, e) && ops_precision(ops, c.train.precision, &compute, e) &&
+           bench_run(ops, compute, e);
 }
 
 static bool cmd_help_config(const Args *a, Err *e) {
@@ -504,7 +507,7 @@ static bool cmd_help_config(const Args *a, Err *e) {
     {"--model", "DIR", "a run, a checkpoint, a Hugging Face GPT-2 or openai-gpt folder, an llm.c .bin", false}, \
     {"--tokenizer", "DIR", "the tokenizer (the one in the model's folder)", false}, \
     {"--threads", "N", "threads (every core)", false}, \
-    {"--device", "NAME", "auto or cpu (auto)", false}
+    {"--device", "NAME", "auto, cpu or cuda (auto: a GPU if there is one)", false}
 /* clang-format on */
 
 typedef struct Model {
@@ -539,8 +542,8 @@ static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
     const Ops *ops = ops_choose(arg(a, "--device", "auto"), e);
     if (!ops || !open_tokenizer(a, path, m, e) || !ops->start(threads, e) || !comm_start(&grid, e))
         return false;
-    bool bf16 = precision == 1 || (!strcmp(precisions[precision], "auto") && ops->has(DT_BF16));
-    GptOptions o = {.ops = ops, .grid = grid, .compute = bf16 ? DT_BF16 : DT_F32, .B = 1};
+    GptOptions o = {.ops = ops, .grid = grid, .B = 1};
+    if (!ops_precision(ops, precisions[precision], &o.compute, e)) return false;
     o.T = (int)m->config.n_positions;
     if (decode && o.T > 512) o.T = 512; /* a prompt goes in as matrices of so many rows */
     if (!decode && o.T < 4096) o.B = 4096 / o.T;

@@ -202,6 +202,10 @@ typedef struct Ops {
                   const Verdict *verdict);
 } Ops;
 
+/* What a precision's name ("auto", "fp32", "bf16", "tf32", "fp8") means on this back end: auto is bf16 where that is
+ * faster. Error: tf32 or fp8 where there is none (bf16 works everywhere, if slowly). */
+bool ops_precision(const Ops *ops, const char *name, Dtype *compute, Err *e);
+extern const char *const dtype_names[]; /* by Dtype */
 /* The table for train.device: "cpu"; "cuda"; or "auto", a GPU if there is one. */
 const Ops *ops_choose(const char *device, Err *e);
 extern const Ops cpu_ops;

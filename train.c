@@ -75,20 +75,12 @@ static void catch_signals(void) {
 /* ---- setting up ------------------------------------------------------------------------------------------ */
 
 static bool choose_precision(Run *r, Err *e) {
-    const char *p = r->c.train.precision;
-    bool automatic = !strcmp(p, "auto");
-    r->compute = !strcmp(p, "bf16") || (automatic && r->ops->has(DT_BF16)) ? DT_BF16
-                 : !strcmp(p, "tf32")                                      ? DT_TF32
-                 : !strcmp(p, "fp8")                                       ? DT_F8
-                                                                           : DT_F32;
-    if ((r->compute == DT_TF32 || r->compute == DT_F8) && !r->ops->has(r->compute))
-        return err_usage(e, "config: train.precision %s is not to be had on this device (%s)", p,
-                         r->ops->name);
-    if (r->compute == DT_BF16 && !r->ops->has(DT_BF16))
-        note("this machine has no bf16 products: train.precision bf16 is right but slow here");
-    if (automatic)
-        return config_set(&r->c, r->compute == DT_BF16 ? "train.precision=bf16" : "train.precision=fp32", e);
-    return true;
+    Str set = {0};
+    if (!ops_precision(r->ops, r->c.train.precision, &r->compute, e)) return false;
+    str_printf(&set, "train.precision=%s", dtype_names[r->compute]);
+    bool ok = config_set(&r->c, set.p, e);
+    str_free(&set);
+    return ok;
 }
 
 /* The architecture comes from init_from, if there is one, with the run's own dropout; the vocabulary's size from the
