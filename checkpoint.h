@@ -22,11 +22,12 @@ void state_set(TrainState *s, const char *key, double value);
 double state_get(const TrainState *s, const char *key, double otherwise);
 void state_free(TrainState *s);
 
-/* Optimizer state with the weights' layout ([elements], back end's memory), saved as PREFIX.PARAMETER tensors: {"m", ...},
+/* Optimizer state in the order of the weights (back end's memory), saved as PREFIX.PARAMETER tensors: {"m", ...},
  * {"v", ...}. checkpoint.c walks the parameter table and knows nothing else about the optimizer. */
 typedef struct Moment {
     const char *prefix;
-    float *at;
+    float *at;    /* [elements - from]: of the weights from element `from` on. Parameters before it have none */
+    int64_t from; /* where a parameter begins, or 0 */
 } Moment;
 
 /* What --model and init_from accept: a run folder (its `latest`), a checkpoint folder, any Hugging Face GPT-2 or

@@ -84,11 +84,13 @@ static const Key keys[] = {
     FLOAT("train.spike_zscore", train.spike_zscore, 8, 0, 1e9, "skip a step whose loss is so many standard deviations above its recent mean; 0: never"),
     INT("train.threads", train.threads, 0, 0, 4096, "CPU threads; 0: all cores"),
 
-    CHOICE("optimizer.name", optimizer.name, "adamw", "AdamW with decay on matrices only"),
+    CHOICE("optimizer.name", optimizer.name, "adamw|muon", "adamw: AdamW; muon: Muon for the matrices inside the layers, AdamW for the rest"),
     FLOAT("optimizer.lr", optimizer.lr, 6e-4, 0, 100, "peak learning rate"),
     {"optimizer.betas", K_PAIR, AT(optimizer.betas), 0.9, 0, 0.9999999, NULL, "decay of the first and second moment"},
     FLOAT("optimizer.eps", optimizer.eps, 1e-8, 0, 1, "added to the root of the second moment"),
     FLOAT("optimizer.weight_decay", optimizer.weight_decay, 0.1, 0, 100, "decoupled, on matrices only"),
+    FLOAT("optimizer.muon_lr_ratio", optimizer.muon_lr_ratio, 1, 0, 1e6, "muon: its learning rate over optimizer.lr; its updates are scaled to AdamW's size"),
+    FLOAT("optimizer.muon_momentum", optimizer.muon_momentum, 0.95, 0, 0.9999999, "muon: decay of its momentum (Nesterov)"),
     BOOL("optimizer.stochastic_rounding", optimizer.stochastic_rounding, 0, "GPUs: round weights to bf16 up or down at random, right on average"),
     FLOAT("optimizer.max_grad_norm", optimizer.max_grad_norm, 1, 0, 1e9, "clip the global gradient norm; 0: never"),
 

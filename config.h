@@ -52,6 +52,7 @@ typedef struct Config {
     struct {
         char name[16];
         double lr, betas[2], eps, weight_decay, max_grad_norm;
+        double muon_lr_ratio, muon_momentum;
         bool stochastic_rounding;
     } optimizer;
     struct {

@@ -444,6 +444,54 @@ static void cpu_adamw(float *w, float *m, float *v, const float *g, uint16_t *mi
     }
 }
 
+/* ---- muon ------------------------------------------------------------------------------------------------ */
+
+static void cpu_muon_momentum(double *squares, float *m, const float *g, const Muon *a, const Verdict *verdict) {
+    const float keep = a->momentum, fresh = (1 - keep) * verdict->grad_scale;
+    if (verdict->skip) return;
+    for (int64_t part = 0; part < a->parts; part++) {
+        double piece[PIECES];
+#pragma omp parallel for schedule(static)
+        for (int64_t p = 0; p < PIECES; p++) {
+            double s = 0;
+            for (int64_t r = a->rows * p / PIECES; r < a->rows * (p + 1) / PIECES; r++) {
+                const int64_t at = (r * a->parts + part) * a->cols;
+#pragma omp simd reduction(+ : s)
+                for (int64_t i = at; i < at + a->cols; i++) {
+                    m[i] = keep * m[i] + fresh * g[i];
+                    const float u = keep * m[i] + fresh * g[i];
+                    s += (double)u * u;
+                }
+            }
+            piece[p] = s;
+        }
+        squares[part] = 0;
+        for (int p = 0; p < PIECES; p++) squares[part] += piece[p];
+    }
+}
+
+static void cpu_muon_direction(uint16_t *x, const float *m, const float *g, const double *squares, const Muon *a,
+                               const Verdict *verdict) {
+    const float keep = a->momentum, fresh = (1 - keep) * verdict->grad_scale;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < a->rows * a->parts; r++) {
+        const double all = squares[r % a->parts];
+        const float scale = all > 0 ? (float)(1 / sqrt(all)) : 0;
+        const int64_t at = r * a->cols;
+        float *row = cpu_scratch((size_t)a->cols * sizeof *row);
+        for (int64_t c = 0; c < a->cols; c++) row[c] = (keep * m[at + c] + fresh * g[at + c]) * scale;
+        bf16_from_row(x + at, row, a->cols);
+    }
+}
+
+static void cpu_muon_update(float *w, uint16_t *mirror, const uint16_t *x, const Muon *a, const Verdict *verdict) {
+    const float by = a->lr * a->size, decay = a->lr * a->weight_decay;
+    CHECK(!mirror, "the CPU's weights have no mirror");
+    if (verdict->skip) return;
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < a->rows * a->parts * a->cols; i++) w[i] -= by * bf16_to_f32(x[i]) + decay * w[i];
+}
+
 /* ---- the table ------------------------------------------------------------------------------------------- */
 
 const Ops cpu_ops = {
@@ -486,4 +534,8 @@ const Ops cpu_ops = {
     .sum_squares = cpu_sum_squares,
     .judge = cpu_judge,
     .adamw = cpu_adamw,
+    .muon_momentum = cpu_muon_momentum,
+    .muon_direction = cpu_muon_direction,
+    .matmul = cpu_matmul,
+    .muon_update = cpu_muon_update,
 };

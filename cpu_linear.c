@@ -303,3 +303,76 @@ void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, bo
         backward_weight(s->dw, dbias, x, dy, s->in, s->out, s->compute, accumulate, n);
     if (dbias && s->out_major) sum_rows(dbias, dy, n, s->out, accumulate);
 }
+
+/* ---- products of matrices that are no layer's ------------------------------------------------------------- */
+
+/* Words of `lines` rows of x, K numbers long, side by side in `width` columns: the sum goes along the rows. */
+static void pack_rows(uint32_t *dst, int64_t width, const uint16_t *x, int64_t row, int64_t K, int64_t lines) {
+    enum { SIDE = 8 }; /* words; divides every width */
+    for (int64_t k = 0; k < K; k += 2 * SIDE)
+        for (int64_t l = 0; l < width; l += SIDE) {
+            uint32_t square[SIDE][SIDE] = {{0}};
+            const int64_t numbers = least(K - k, 2 * SIDE);
+            for (int64_t r = 0; r < least(lines - l, SIDE); r++)
+                memcpy(square[r], x + (l + r) * row + k, (size_t)numbers * sizeof *x);
+            words_turn(dst + k / 2 * width + l, width, square[0], SIDE, SIDE, steps_of(numbers, DT_BF16));
+        }
+}
+
+/* Words of lines from .. from + lines - 1 of an operand, be they rows or columns of x. */
+static void pack_lines(uint32_t *dst, int64_t width, uint16_t *x, int64_t row, bool rows, int64_t K, int64_t from,
+                       int64_t lines) {
+    if (rows)
+        pack_rows(dst, width, x + from * row, row, K, lines);
+    else
+        pack_columns(dst, width, tensor(x, DT_BF16), row, 0, K, from, lines, DT_BF16);
+}
+
+enum { HEIGHT = STRIP / 2 }; /* rows of c that a task makes */
+
+/* Rows r0 .. of one matrix of the batch. */
+static void multiply_strip(Matrices c, Matrices a, Matrices add, const uint32_t *panels, const Matmul *m, int64_t r0) {
+    const int64_t steps = steps_of(m->K, DT_BF16), rows = least(m->M - r0, HEIGHT);
+    uint32_t *strip = cpu_scratch((size_t)(steps * HEIGHT) * sizeof *strip);
+    pack_lines(strip, HEIGHT, a.p, a.row, !m->turn_a, m->K, r0, rows);
+    for (int64_t c0 = 0; c0 < m->N; c0 += PANEL) {
+        float tile[HEIGHT][PANEL] __attribute__((aligned(64))), more[PANEL];
+        const int64_t cols = least(m->N - c0, PANEL);
+        cpu_product(&(Product){.c = tile[0],
+                               .c_row = PANEL,
+                               .a = strip,
+                               .a_row = 1,
+                               .a_step = HEIGHT,
+                               .b = panels + c0 * steps,
+                               .b_step = PANEL,
+                               .steps = steps,
+                               .rows = rows,
+                               .cols = PANEL},
+                    DT_BF16);
+        for (int64_t r = 0; r < rows; r++) {
+            for (int64_t i = 0; i < cols; i++) tile[r][i] *= m->alpha;
+            if (m->beta != 0) row_load(more, tensor(add.p, DT_BF16), (r0 + r) * add.row + c0, cols);
+            for (int64_t i = 0; m->beta != 0 && i < cols; i++) tile[r][i] += m->beta * more[i];
+            bf16_from_row(c.p + (r0 + r) * c.row + c0, tile[r], cols);
+        }
+    }
+}
+
+static Matrices matrix_at(Matrices m, int64_t i) {
+    return (Matrices){m.p + i * m.step, m.row, m.step};
+}
+
+void cpu_matmul(Matrices c, Matrices a, Matrices b, Matrices add, const Matmul *m) {
+    const size_t each = panels_bytes(m->K, m->N, DT_BF16) / sizeof(uint32_t);
+    const int64_t steps = steps_of(m->K, DT_BF16);
+    uint32_t *panels = cpu_shared((size_t)m->batch * each * sizeof *panels);
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t i = 0; i < m->batch; i++)
+        for (int64_t c0 = 0; c0 < m->N; c0 += PANEL)
+            pack_lines(panels + (size_t)i * each + c0 * steps, PANEL, matrix_at(b, i).p, b.row, m->turn_b, m->K, c0,
+                       least(m->N - c0, PANEL));
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int64_t i = 0; i < m->batch; i++)
+        for (int64_t r0 = 0; r0 < m->M; r0 += HEIGHT)
+            multiply_strip(matrix_at(c, i), matrix_at(a, i), matrix_at(add, i), panels + (size_t)i * each, m, r0);
+}

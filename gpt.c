@@ -122,7 +122,14 @@ static Param param_make(const ModelConfig *c, int layer, int role) {
     if (roles[role].shape[0] == VOCAB) p.padded = round_up(p.shape[0], VOCAB_MULTIPLE) * p.shape[1];
     if (p.init == INIT_NORMAL) p.std = (float)init_std(c, role);
     p.decay = p.rank == 2;
+    if (inside && p.rank == 2) p.parts = roles[role].shape[1] == WIDTH3 ? 3 : 1;
     return p;
+}
+
+/* The place in memory, so that an optimizer sweeps over all that it treats alike: matrices inside the layers come
+ * first, then what else decays, then the rest. */
+static int sweep_of(const Param *p) {
+    return p->parts ? 0 : p->decay ? 1 : 2;
 }
 
 Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements) {
@@ -135,11 +142,10 @@ Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements) {
         for (int role = parts[part]; role < parts[part + 1]; role++)
             if (role_is_in(c, role)) table[(*n)++] = param_make(c, layer, role);
     }
-    /* In memory, all that decays comes first: the optimizer then makes one sweep over each kind. */
     int64_t at = 0;
-    for (int decay = 1; decay >= 0; decay--)
+    for (int sweep = 0; sweep < 3; sweep++)
         for (Param *p = table; p < table + *n; p++)
-            if (p->decay == decay) p->at = at, at += round_up(p->padded, PARAM_ALIGN);
+            if (sweep_of(p) == sweep) p->at = at, at += round_up(p->padded, PARAM_ALIGN);
     *elements = at;
     return table;
 }

@@ -23,6 +23,7 @@ typedef struct Param {
     Init init;
     float std;  /* of INIT_NORMAL */
     bool decay; /* weight decay: matrices only (and the embeddings) */
+    int parts;  /* matrices inside the layers: how many lie side by side (c_attn: q, k, v); all else: 0 */
     Split split;
     int layer;  /* -1: before the layers, n_layer: after them */
     int role;   /* what the pass uses it for: gpt.c's own numbering */

@@ -93,6 +93,31 @@ typedef struct AdamW {
     uint64_t seed, first; /* (first + i) % 4 of philox4x32(seed, RAND_ROUND << 40 | step, (first + i) / 4) */
 } AdamW;
 
+/* Muon (Jordan et al. 2024) on one weight, which is `parts` matrices side by side, [rows, parts, cols] in memory
+ * (attention's q, k and v), each with a direction of its own. Element i is numbered and rounded as by AdamW. */
+typedef struct Muon {
+    int64_t rows, cols, parts; /* at most MUON_PARTS */
+    float momentum;
+    float size; /* the direction, whose singular values are about 1, times this is what the weight moves by at lr 1 */
+    float lr, weight_decay;
+    uint64_t step;
+    bool stochastic;
+    uint64_t seed, first;
+} Muon;
+enum { MUON_PARTS = 3 };
+
+/* `batch` matrices in bf16: number (r, c) of matrix i is p[i * step + r * row + c]. */
+typedef struct Matrices {
+    uint16_t *p;
+    int64_t row, step;
+} Matrices;
+
+typedef struct Matmul {
+    int64_t batch, M, N, K;
+    bool turn_a, turn_b; /* that operand lies as its transpose: a as [K, M], b as [N, K] */
+    float alpha, beta;
+} Matmul;
+
 /* Ops recorded as one, to be run again and again: a CUDA graph. */
 typedef struct Graph Graph;
 
@@ -200,6 +225,19 @@ typedef struct Ops {
      * (if not NULL) gets w rounded to bf16. Nothing happens if verdict->skip. */
     void (*adamw)(float *w, float *m, float *v, const float *g, uint16_t *mirror, int64_t n, const AdamW *a,
                   const Verdict *verdict);
+
+    /* Muon in four: the momentum, m = momentum m + (1 - momentum) g, with g times verdict->grad_scale, and
+     * squares [parts] = the sums over each part of u^2, where u = momentum m + (1 - momentum) g (Nesterov). Nothing
+     * happens if verdict->skip. */
+    void (*muon_momentum)(double *squares, float *m, const float *g, const Muon *a, const Verdict *verdict);
+    /* x [as m] = u / sqrt(squares), in bf16; a part without a gradient stays 0. */
+    void (*muon_direction)(uint16_t *x, const float *m, const float *g, const double *squares, const Muon *a,
+                           const Verdict *verdict);
+    /* c [M, N] = alpha a [M, K] b [K, N] + beta add [M, N] for each of the batch, summed in fp32; add is not read if
+     * beta is 0. c overlaps none of the others. */
+    void (*matmul)(Matrices c, Matrices a, Matrices b, Matrices add, const Matmul *m);
+    /* w -= lr (size x + weight_decay w), and the mirror (if not NULL) gets w. Nothing happens if verdict->skip. */
+    void (*muon_update)(float *w, uint16_t *mirror, const uint16_t *x, const Muon *a, const Verdict *verdict);
 } Ops;
 
 /* What a precision's name ("auto", "fp32", "bf16", "tf32", "fp8") means on this back end: auto is bf16 where that is

@@ -1,4 +1,7 @@
-/* optim.h - floor 4: the optimizer's state and step, clipping, learning-rate schedules. */
+/* optim.h - floor 4: the optimizer's state and step, clipping, learning-rate schedules.
+ *
+ * optimizer.name "adamw": AdamW for all. "muon": Muon for the matrices inside the layers (Param.parts), AdamW for
+ * embeddings, head, biases and norms. */
 #ifndef GPT_OPTIM_H
 #define GPT_OPTIM_H
 
@@ -6,20 +9,23 @@
 
 typedef struct Optim {
     const Ops *ops;
-    float *m, *v; /* [elements] each, same layout as the weights; zeros at first */
-    int64_t elements;
-    double *squares;  /* of the gradient's norm */
-    Verdict *verdict; /* on the step: both in the back end's memory */
+    int64_t elements, v_from; /* Muon's matrices come first in memory, and have no second moment: up to here */
+    void *memory;             /* the back end's; all that follows lies in it, zeros at first */
+    float *m, *v; /* [elements], [elements - v_from], in the order of the weights: v[0] belongs to weight v_from */
+    Verdict *verdict;        /* on the step */
+    double *squares;         /* of the gradient's norm */
+    double *part_squares;    /* [MUON_PARTS] of a weight's matrices */
+    uint16_t *x[2], *gram[2]; /* of the widest of Muon's weights: the matrices and their small squares, before and after */
 } Optim;
 
-size_t optim_bytes(int64_t elements);
-bool optim_create(Optim *o, const Gpt *m, Err *e);
+size_t optim_bytes(const Config *c); /* what optim_create allocates */
+bool optim_create(Optim *o, const Gpt *m, const Config *c, Err *e);
 void optim_free(Optim *o);
 
 /* The verdict on the gradients and the loss that stand in m: their norm (fixed order, double), the loss as `scale` times
  * its sum, and whether the step is to be skipped, for numbers that are not finite or a loss above `worst`. Queued. */
 void optim_judge(Optim *o, const Gpt *m, const Config *c, double scale, double worst);
-/* One AdamW step over the parameter table, after optim_judge: decay on the rows that say so, gradients scaled so that
+/* One step over the parameter table, after optim_judge: decay on the rows that say so, gradients scaled so that
  * their norm is at most max_grad_norm (0: no clipping). `step` from 1. Queued. Ends with gpt_weights_changed. */
 void optim_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t step);
 /* What optim_judge found. Waits. */

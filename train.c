@@ -141,12 +141,9 @@ static GptOptions options_of(const Run *r) {
 
 static bool total_memory(const Run *r, const GptOptions *o, size_t *total, Err *e) {
     GptMemory m;
-    int n;
-    int64_t elements;
     if (!gpt_memory(&r->c.model, o, &m, e)) return false;
-    free(gpt_params(&r->c.model, &n, &elements));
     *total =
-        m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(elements);
+        m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(&r->c);
     return true;
 }
 
@@ -236,7 +233,7 @@ static bool build_model(Run *r, Err *e) {
          human_count((double)gpt_count(&r->c.model, true), b), r->c.train.precision);
     if (!plan_memory(r, e)) return false;
     r->gpt = gpt_create(&r->c.model, &o, e);
-    return r->gpt && optim_create(&r->optim, r->gpt, e);
+    return r->gpt && optim_create(&r->optim, r->gpt, &r->c, e);
 }
 
 /* ---- the run's folder ------------------------------------------------------------------------------------ */
@@ -361,7 +358,7 @@ static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
 /* ---- checkpoints ----------------------------------------------------------------------------------------- */
 
 static bool save(Run *r, Err *e) {
-    const Moment moments[] = {{"m", r->optim.m}, {"v", r->optim.v}};
+    const Moment moments[] = {{"m", r->optim.m, 0}, {"v", r->optim.v, r->optim.v_from}};
     if (r->saved == r->step) return true;
     state_set(&r->state, "step", (double)r->step);
     if (!checkpoint_save(r->dir, r->step, r->gpt, moments, 2, &r->state, r->tokenizer_dir,
@@ -372,7 +369,7 @@ static bool save(Run *r, Err *e) {
 }
 
 static bool load_or_init(Run *r, const TrainOptions *o, Err *e) {
-    const Moment moments[] = {{"m", r->optim.m}, {"v", r->optim.v}};
+    const Moment moments[] = {{"m", r->optim.m, 0}, {"v", r->optim.v, r->optim.v_from}};
     char *dir = NULL;
     bool ok = true;
     r->saved = -1;

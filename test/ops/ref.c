@@ -268,3 +268,44 @@ void ref_adamw(double *w, double *m, double *v, const double *g, double grad_sca
         w[i] -= a->lr * (mh / (sqrt(vh) + a->eps) + a->weight_decay * w[i]);
     }
 }
+
+static double muon_u(const double *m, const double *g, int64_t i, double grad_scale, const Muon *a) {
+    return a->momentum * m[i] + (1 - (double)a->momentum) * grad_scale * g[i];
+}
+
+void ref_muon_momentum(double *squares, double *m, const double *g, double grad_scale, const Muon *a) {
+    for (int64_t part = 0; part < a->parts; part++) squares[part] = 0;
+    for (int64_t i = 0; i < a->rows * a->parts * a->cols; i++) {
+        m[i] = muon_u(m, g, i, grad_scale, a);
+        squares[i / a->cols % a->parts] += pow(muon_u(m, g, i, grad_scale, a), 2);
+    }
+}
+
+void ref_muon_direction(double *x, const double *m, const double *g, const double *squares, double grad_scale,
+                        const Muon *a) {
+    for (int64_t i = 0; i < a->rows * a->parts * a->cols; i++) {
+        const double all = squares[i / a->cols % a->parts];
+        x[i] = all > 0 ? muon_u(m, g, i, grad_scale, a) / sqrt(all) : 0;
+    }
+}
+
+void ref_muon_update(double *w, const double *x, const Muon *a) {
+    for (int64_t i = 0; i < a->rows * a->parts * a->cols; i++)
+        w[i] -= a->lr * (a->size * x[i] + a->weight_decay * w[i]);
+}
+
+static double number(RefMatrices m, int64_t i, int64_t r, int64_t c, bool turned) {
+    return m.p[i * m.step + (turned ? c : r) * m.row + (turned ? r : c)];
+}
+
+void ref_matmul(RefMatrices c, RefMatrices a, RefMatrices b, RefMatrices add, const Matmul *m) {
+    for (int64_t i = 0; i < m->batch; i++)
+        for (int64_t r = 0; r < m->M; r++)
+            for (int64_t n = 0; n < m->N; n++) {
+                double sum = 0;
+                for (int64_t k = 0; k < m->K; k++)
+                    sum += number(a, i, r, k, m->turn_a) * number(b, i, k, n, m->turn_b);
+                c.p[i * c.step + r * c.row + n] =
+                    m->alpha * sum + (m->beta != 0 ? m->beta * number(add, i, r, n, false) : 0);
+            }
+}

@@ -33,4 +33,14 @@ void ref_classifier(double *dlogits, double *loss, double *best, const double *l
 void ref_adamw(double *w, double *m, double *v, const double *g, double grad_scale, int64_t n,
                const AdamW *a);
 
+void ref_muon_momentum(double *squares, double *m, const double *g, double grad_scale, const Muon *a);
+void ref_muon_direction(double *x, const double *m, const double *g, const double *squares, double grad_scale,
+                        const Muon *a);
+void ref_muon_update(double *w, const double *x, const Muon *a);
+typedef struct RefMatrices {
+    double *p;
+    int64_t row, step;
+} RefMatrices;
+void ref_matmul(RefMatrices c, RefMatrices a, RefMatrices b, RefMatrices add, const Matmul *m);
+
 #endif

@@ -815,6 +815,160 @@ static const OpTest adamw = {
     {{0}}};
 OP_TEST(adamw)
 
+/* ---- muon: rows, cols, parts, a part without gradient ------------------------------------------------------ */
+
+#define MUON_SHAPES                                                                                       \
+    {                                                                                                     \
+        {1, 1, 1, 0}, {7, 5, 3, 0}, {64, 64, 3, 0}, {33, 130, 1, 0}, {300, 31, 1, 0}, {40, 48, 3, 1}, {   \
+            0                                                                                             \
+        }                                                                                                 \
+    }
+static const Verdict muon_verdict = {.grad_scale = 0.7f};
+
+static Muon muon_of(const Case *c) {
+    return (Muon){.rows = c->d[0],
+                  .cols = c->d[1],
+                  .parts = c->d[2],
+                  .momentum = 0.9f,
+                  .size = 3,
+                  .lr = 0.01f,
+                  .weight_decay = 0.1f,
+                  .step = 3};
+}
+
+static int64_t muon_count(const Case *c) {
+    return (int64_t)c->d[0] * c->d[1] * c->d[2];
+}
+
+static void muon_momentum_args(Case *c) {
+    arg_add(c, "squares", OUT, c->d[2], DT_F32, 0, 0);
+    arg_add(c, "m", INOUT, muon_count(c), DT_F32, 0, 0.1);
+    arg_add(c, "g", IN, muon_count(c), DT_F32, 0, 1);
+}
+
+static void muon_momentum_op(Case *c, const Ops *o) {
+    const Muon a = muon_of(c);
+    double squares[MUON_PARTS];
+    o->muon_momentum(squares, F(1), F(2), &a, &muon_verdict);
+    for (int64_t i = 0; i < a.parts; i++) F(0)[i] = (float)squares[i];
+}
+
+static void muon_momentum_ref(Case *c) {
+    const Muon a = muon_of(c);
+    ref_muon_momentum(R(0), R(1), R(2), muon_verdict.grad_scale, &a);
+}
+
+static const OpTest muon_momentum = {
+    "muon_momentum", MUON_SHAPES, muon_momentum_args, NULL, muon_momentum_op, muon_momentum_ref, NULL, {{0}}};
+OP_TEST(muon_momentum)
+
+static void muon_direction_args(Case *c) {
+    arg_add(c, "x", OUT, muon_count(c), DT_BF16, 0, 0);
+    arg_add(c, "m", IN, muon_count(c), DT_F32, 0, 0.1);
+    arg_add(c, "g", IN, muon_count(c), DT_F32, 0, 1);
+    arg_add(c, "squares", IN, c->d[2], DT_F32, 3, 2);
+}
+
+static void muon_direction_prepare(Case *c) {
+    if (c->d[3]) R(3)[1] = 0;
+}
+
+static void muon_direction_op(Case *c, const Ops *o) {
+    const Muon a = muon_of(c);
+    double squares[MUON_PARTS];
+    for (int64_t i = 0; i < a.parts; i++) squares[i] = F(3)[i];
+    o->muon_direction(T(0).p, F(1), F(2), squares, &a, &muon_verdict);
+}
+
+static void muon_direction_ref(Case *c) {
+    const Muon a = muon_of(c);
+    ref_muon_direction(R(0), R(1), R(2), R(3), muon_verdict.grad_scale, &a);
+}
+
+static const OpTest muon_direction = {
+    "muon_direction",       MUON_SHAPES,       muon_direction_args,
+    muon_direction_prepare, muon_direction_op, muon_direction_ref,
+    NULL,                   {{0}}};
+OP_TEST(muon_direction)
+
+static void muon_update_args(Case *c) {
+    arg_add(c, "w", INOUT, muon_count(c), DT_F32, 0, 1);
+    arg_add(c, "x", IN, muon_count(c), DT_BF16, 0, 1);
+}
+
+static void muon_update_op(Case *c, const Ops *o) {
+    const Muon a = muon_of(c);
+    o->muon_update(F(0), NULL, T(1).p, &a, &muon_verdict);
+}
+
+static void muon_update_ref(Case *c) {
+    const Muon a = muon_of(c);
+    ref_muon_update(R(0), R(1), &a);
+}
+
+static const OpTest muon_update = {
+    "muon_update", MUON_SHAPES, muon_update_args, NULL, muon_update_op, muon_update_ref, NULL, {{0}}};
+OP_TEST(muon_update)
+
+/* ---- matmul: M, N, K, batch, turn_a, turn_b, add, matrices side by side (else one after the other) --------- */
+
+static Matmul matmul_of(const Case *c) {
+    return (Matmul){c->d[3], c->d[0], c->d[1], c->d[2], c->d[4], c->d[5], 0.75f, c->d[6] ? -1.5f : 0};
+}
+
+static void matmul_args(Case *c) {
+    const int M = c->d[0], N = c->d[1], K = c->d[2], batch = c->d[3];
+    arg_add(c, "c", OUT, batch * M * N, DT_BF16, 0, 0);
+    arg_add(c, "a", IN, batch * M * K, DT_BF16, 0, 1);
+    arg_add(c, "b", IN, batch * K * N, DT_BF16, 0, 1);
+    arg_add(c, "add", IN, c->d[6] ? batch * M * N : 0, DT_BF16, 0, 1);
+}
+
+/* Of argument i, whose matrices have so many rows and columns as they lie. */
+static RefMatrices matmul_matrices(const Case *c, int i, int64_t rows, int64_t cols) {
+    return c->d[7] ? (RefMatrices){R(i), c->d[3] * cols, cols} : (RefMatrices){R(i), cols, rows * cols};
+}
+
+static void matmul_all(const Case *c, RefMatrices r[4]) {
+    const int M = c->d[0], N = c->d[1], K = c->d[2];
+    r[0] = matmul_matrices(c, 0, M, N), r[3] = matmul_matrices(c, 3, M, N);
+    r[1] = c->d[4] ? matmul_matrices(c, 1, K, M) : matmul_matrices(c, 1, M, K);
+    r[2] = c->d[5] ? matmul_matrices(c, 2, N, K) : matmul_matrices(c, 2, K, N);
+}
+
+static void matmul_op(Case *c, const Ops *o) {
+    const Matmul m = matmul_of(c);
+    RefMatrices r[4];
+    Matrices t[4];
+    matmul_all(c, r);
+    for (int i = 0; i < 4; i++) t[i] = (Matrices){T(i).p, r[i].row, r[i].step};
+    o->matmul(t[0], t[1], t[2], t[m.beta != 0 ? 3 : 1], &m);
+}
+
+static void matmul_ref(Case *c) {
+    const Matmul m = matmul_of(c);
+    RefMatrices r[4];
+    matmul_all(c, r);
+    ref_matmul(r[0], r[1], r[2], r[3], &m);
+}
+
+static const OpTest matmul = {"matmul",
+                              {{1, 1, 1, 1, 0, 0, 0, 0},
+                               {7, 5, 9, 3, 0, 0, 1, 1},
+                               {33, 65, 31, 2, 0, 1, 1, 0},
+                               {64, 64, 48, 3, 1, 0, 0, 1},
+                               {50, 70, 128, 1, 1, 1, 1, 0},
+                               {130, 20, 20, 1, 0, 0, 1, 0},
+                               {96, 96, 200, 3, 0, 1, 0, 1},
+                               {0}},
+                              matmul_args,
+                              NULL,
+                              matmul_op,
+                              matmul_ref,
+                              NULL,
+                              {{0}}};
+OP_TEST(matmul)
+
 TEST(ops_sums) {
     for (int64_t n = 1; n < 100000; n = n * 3 + 1) {
         float *x = xmalloc((size_t)n * sizeof *x);

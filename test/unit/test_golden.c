@@ -139,15 +139,24 @@ static void check_gradients(Gpt *m, const Golden *g, const char *name, const str
     }
 }
 
-static void check_ten_steps(Gpt *m, const Golden *g, const char *name, const struct Bound *b) {
-    Err e = {0};
-    Optim o;
+/* As in make_golden.py and make_muon.py. */
+static Config golden_config(const Golden *g, const char *optimizer) {
     Config c;
     config_defaults(&c);
-    c.optimizer.betas[0] = 0.9, c.optimizer.betas[1] = 0.95,
-    c.optimizer.eps = 1e-8; /* as in make_golden.py */
+    c.model = g->c;
+    strcpy(c.optimizer.name, optimizer);
+    c.optimizer.betas[0] = 0.9, c.optimizer.betas[1] = 0.95, c.optimizer.eps = 1e-8;
     c.optimizer.weight_decay = 0.1, c.optimizer.max_grad_norm = 1.7;
-    EXPECT(optim_create(&o, m, &e), "%s", e.msg);
+    c.optimizer.muon_lr_ratio = 5, c.optimizer.muon_momentum = 0.9;
+    return c;
+}
+
+static void check_ten_steps(Gpt *m, const Golden *g, const char *optimizer, const char *name,
+                            const struct Bound *b) {
+    Err e = {0};
+    Optim o;
+    const Config c = golden_config(g, optimizer);
+    EXPECT(optim_create(&o, m, &c, &e), "%s", e.msg);
     for (int i = 0; i < STEPS; i++) {
         Batch batch = golden_batch(g, i);
         gpt_forward_backward(m, &batch, 1.0f / (float)g->scored[i], false);
@@ -172,7 +181,7 @@ static void check_case(const char *name) {
         check_losses(m, &g, what, &bound[d]);
         check_logits(m, &g, what, &bound[d]);
         check_gradients(m, &g, what, &bound[d]);
-        check_ten_steps(m, &g, what, &bound[d]);
+        check_ten_steps(m, &g, "adamw", what, &bound[d]);
         gpt_free(m);
     }
     golden_close(&g);
@@ -192,4 +201,30 @@ TEST(golden_gpt1_untied) {
 }
 TEST(golden_gpt3) {
     check_case("gpt3");
+}
+
+/* Ten steps of Muon, and where they took the weights. */
+TEST(golden_muon) {
+    static Golden g;
+    static const double moved_bound[] = {[DT_F32] = 1e-3, [DT_BF16] = 5e-2};
+    golden_open(&g, "muon");
+    for (Dtype d = DT_F32; d <= DT_BF16; d++) {
+        int n;
+        const char *what = d == DT_F32 ? "muon, fp32" : "muon, bf16";
+        Gpt *m = golden_model(&g, (GptOptions){.compute = d});
+        const Param *p = gpt_table(m, &n);
+        check_ten_steps(m, &g, "muon", what, &bound[d]);
+        for (int i = 0; i < n; i++) {
+            char key[80];
+            snprintf(key, sizeof key, "moved.%s", p[i].name);
+            if (!st_find(&g.own, key)) continue;
+            float *theirs = read_f32(&g.own, key, p[i].count), *from = read_f32(&g.shared, p[i].name, p[i].count);
+            for (int64_t k = 0; k < p[i].count; k++) from[k] = gpt_weights(m)[p[i].at + k] - from[k];
+            const double off = distance(from, theirs, p[i].count);
+            EXPECT(off < moved_bound[d], "%s: %s off by %.3g", what, key, off);
+            free(theirs), free(from);
+        }
+        gpt_free(m);
+    }
+    golden_close(&g);
 }

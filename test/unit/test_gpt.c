@@ -74,7 +74,7 @@ TEST(gpt_learns_a_batch_by_heart) {
             Batch b = {.tokens = x, .targets = x + 1, .B = B, .T = T};
             Optim o;
             Err e = {0};
-            optim_create(&o, m, &e);
+            optim_create(&o, m, &all, &e);
             double first = 0, last = 0;
             for (uint64_t step = 1; step <= 30; step++) {
                 last = micro_step(m, &b, 1.0f / (B * T), false) / (B * T);
