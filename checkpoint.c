@@ -385,17 +385,17 @@ static bool folder_put_tensors(Folder *f, const char *name, const Gpt *m, const 
     for (int i = 0; i < n_sets * n; i++) {
         const Param *p = &table[i % n];
         const uint64_t shape[2] = {(uint64_t)p->shape[0], (uint64_t)p->shape[1]};
-        if (p->at < sets[i / n].from) continue;
+        if (p->at >= sets[i / n].n) continue;
         tensor_name(key, gpt_config(m), &sets[i / n], p);
         st_writer_add(w, key, ST_F32, p->rank, shape);
     }
     bool ok = st_writer_begin(w, path, e);
     for (int i = 0; i < n_sets * n && ok; i++) {
         const Param *p = &table[i % n];
-        const int64_t first = p->at - sets[i / n].from;
-        for (int64_t at = 0, k; at < p->count && first >= 0; at += k) {
+        const Moment *set = &sets[i / n];
+        for (int64_t at = 0, k; at < p->count && p->at < set->n; at += k) {
             k = p->count - at < BLOCK ? p->count - at : BLOCK;
-            ops->to_host(block, sets[i / n].at + first + at, (size_t)k * sizeof *block);
+            ops->to_host(block, set->at + p->at + at, (size_t)k * sizeof *block);
             st_writer_put(w, block, (size_t)k * sizeof *block);
         }
     }
@@ -418,7 +418,7 @@ static const char *shape_text(char out[192], int rank, const uint64_t *shape) {
     return out;
 }
 
-/* Checks a tensor against its row of the table and copies it to dst. The padding of the vocabulary stays zero. */
+/* Checks a tensor against its row of the table and copies it in. The padding of the vocabulary stays zero. */
 static bool get_tensor(const StTensor *t, const Param *p, const Ops *ops, float *dst, float *block,
                        const char *where, Err *e) {
     const uint64_t shape[2] = {(uint64_t)p->shape[0], (uint64_t)p->shape[1]};
@@ -430,7 +430,7 @@ static bool get_tensor(const StTensor *t, const Param *p, const Ops *ops, float 
         k = p->count - at < BLOCK ? p->count - at : BLOCK;
         if (!st_read_f32(t, (uint64_t)at, (uint64_t)k, block))
             return err_set(e, "%s: tensor %s does not hold floating-point numbers", where, t->name);
-        ops->to_device(dst + at, block, (size_t)k * sizeof *block);
+        ops->to_device(dst + p->at + at, block, (size_t)k * sizeof *block);
     }
     return true;
 }
@@ -452,8 +452,9 @@ static bool pass_over(const StTensor *t, const StTensor *embedding, const char *
 }
 
 static bool wrong_moments(const char *where, const char *name, const char *what, Err *e) {
-    return err_set(e, "%s: tensor %.200s %s; a run goes on with the model and the optimizer.name it began with", where,
-                   name, what);
+    return err_set(e,
+                   "%s: tensor %.200s %s; a run goes on with the model and the optimizer.name it began with",
+                   where, name, what);
 }
 
 /* Every row of the table must be in the file once, and nothing else. */
@@ -468,7 +469,7 @@ static bool get_tensors(const SafeTensors *s, const char *where, const Gpt *m, c
         const Param *p = &table[i % n];
         const Moment *set = &sets[i / n];
         char key[128];
-        if (p->at < set->from) continue;
+        if (p->at >= set->n) continue;
         tensor_name(key, gpt_config(m), set, p);
         const StTensor *t = st_find(s, key);
         if (!t && !*set->prefix) t = st_find(s, p->name);
@@ -479,7 +480,7 @@ static bool get_tensors(const SafeTensors *s, const char *where, const Gpt *m, c
         }
         if (p->split == SPLIT_VOCAB) embedding = t;
         used[t - s->tensors] = true;
-        ok = get_tensor(t, p, gpt_options(m)->ops, set->at + p->at - set->from, block, where, e);
+        ok = get_tensor(t, p, gpt_options(m)->ops, set->at, block, where, e);
     }
     for (int i = 0; i < s->n && ok; i++)
         ok = used[i] || (*sets->prefix ? wrong_moments(where, s->tensors[i].name, "is not expected", e)
@@ -590,7 +591,7 @@ static bool same_model(const ModelConfig *want, const ModelConfig *file, const c
 }
 
 static bool load_weights(Gpt *m, const char *found, Err *e) {
-    const Moment weights = {"", gpt_weights(m), 0};
+    const Moment weights = {"", gpt_weights(m), gpt_elements(m)};
     ModelConfig c;
     if (!config_of(found, &c, e) || !same_model(gpt_config(m), &c, found, e)) return false;
     return is_llmc(found) ? llmc_load(m, found, e) : read_tensors(found, m, &weights, 1, e);
@@ -630,7 +631,7 @@ static bool put_tokenizer(Folder *f, const char *dir, Err *e) {
 }
 
 static bool put_model(Folder *f, const Gpt *m, const char *tokenizer_dir, Err *e) {
-    const Moment weights = {"", gpt_weights((Gpt *)m), 0};
+    const Moment weights = {"", gpt_weights((Gpt *)m), gpt_elements(m)};
     Str json = {0};
     model_print(gpt_config(m), &json);
     bool ok = folder_put(f, CONFIG, json.p, json.n, e) &&

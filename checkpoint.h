@@ -26,8 +26,8 @@ void state_free(TrainState *s);
  * {"v", ...}. checkpoint.c walks the parameter table and knows nothing else about the optimizer. */
 typedef struct Moment {
     const char *prefix;
-    float *at;    /* [elements - from]: of the weights from element `from` on. Parameters before it have none */
-    int64_t from; /* where a parameter begins, or 0 */
+    float *at;
+    int64_t n; /* of the first n weights; parameters that stand beyond have none */
 } Moment;
 
 /* What --model and init_from accept: a run folder (its `latest`), a checkpoint folder, any Hugging Face GPT-2 or

@@ -446,7 +446,8 @@ static void cpu_adamw(float *w, float *m, float *v, const float *g, uint16_t *mi
 
 /* ---- muon ------------------------------------------------------------------------------------------------ */
 
-static void cpu_muon_momentum(double *squares, float *m, const float *g, const Muon *a, const Verdict *verdict) {
+static void cpu_muon_momentum(double *squares, float *m, const float *g, const Muon *a,
+                              const Verdict *verdict) {
     const float keep = a->momentum, fresh = (1 - keep) * verdict->grad_scale;
     if (verdict->skip) return;
     for (int64_t part = 0; part < a->parts; part++) {
@@ -470,8 +471,8 @@ static void cpu_muon_momentum(double *squares, float *m, const float *g, const M
     }
 }
 
-static void cpu_muon_direction(uint16_t *x, const float *m, const float *g, const double *squares, const Muon *a,
-                               const Verdict *verdict) {
+static void cpu_muon_direction(uint16_t *x, const float *m, const float *g, const double *squares,
+                               const Muon *a, const Verdict *verdict) {
     const float keep = a->momentum, fresh = (1 - keep) * verdict->grad_scale;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < a->rows * a->parts; r++) {
@@ -484,7 +485,8 @@ static void cpu_muon_direction(uint16_t *x, const float *m, const float *g, cons
     }
 }
 
-static void cpu_muon_update(float *w, uint16_t *mirror, const uint16_t *x, const Muon *a, const Verdict *verdict) {
+static void cpu_muon_update(float *w, uint16_t *mirror, const uint16_t *x, const Muon *a,
+                            const Verdict *verdict) {
     const float by = a->lr * a->size, decay = a->lr * a->weight_decay;
     CHECK(!mirror, "the CPU's weights have no mirror");
     if (verdict->skip) return;

@@ -307,7 +307,8 @@ void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, bo
 /* ---- products of matrices that are no layer's ------------------------------------------------------------- */
 
 /* Words of `lines` rows of x, K numbers long, side by side in `width` columns: the sum goes along the rows. */
-static void pack_rows(uint32_t *dst, int64_t width, const uint16_t *x, int64_t row, int64_t K, int64_t lines) {
+static void pack_rows(uint32_t *dst, int64_t width, const uint16_t *x, int64_t row, int64_t K,
+                      int64_t lines) {
     enum { SIDE = 8 }; /* words; divides every width */
     for (int64_t k = 0; k < K; k += 2 * SIDE)
         for (int64_t l = 0; l < width; l += SIDE) {
@@ -320,8 +321,8 @@ static void pack_rows(uint32_t *dst, int64_t width, const uint16_t *x, int64_t r
 }
 
 /* Words of lines from .. from + lines - 1 of an operand, be they rows or columns of x. */
-static void pack_lines(uint32_t *dst, int64_t width, uint16_t *x, int64_t row, bool rows, int64_t K, int64_t from,
-                       int64_t lines) {
+static void pack_lines(uint32_t *dst, int64_t width, uint16_t *x, int64_t row, bool rows, int64_t K,
+                       int64_t from, int64_t lines) {
     if (rows)
         pack_rows(dst, width, x + from * row, row, K, lines);
     else
@@ -331,7 +332,8 @@ static void pack_lines(uint32_t *dst, int64_t width, uint16_t *x, int64_t row, b
 enum { HEIGHT = STRIP / 2 }; /* rows of c that a task makes */
 
 /* Rows r0 .. of one matrix of the batch. */
-static void multiply_strip(Matrices c, Matrices a, Matrices add, const uint32_t *panels, const Matmul *m, int64_t r0) {
+static void multiply_strip(Matrices c, Matrices a, Matrices add, const uint32_t *panels, const Matmul *m,
+                           int64_t r0) {
     const int64_t steps = steps_of(m->K, DT_BF16), rows = least(m->M - r0, HEIGHT);
     uint32_t *strip = cpu_scratch((size_t)(steps * HEIGHT) * sizeof *strip);
     pack_lines(strip, HEIGHT, a.p, a.row, !m->turn_a, m->K, r0, rows);
@@ -369,10 +371,11 @@ void cpu_matmul(Matrices c, Matrices a, Matrices b, Matrices add, const Matmul *
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t i = 0; i < m->batch; i++)
         for (int64_t c0 = 0; c0 < m->N; c0 += PANEL)
-            pack_lines(panels + (size_t)i * each + c0 * steps, PANEL, matrix_at(b, i).p, b.row, m->turn_b, m->K, c0,
-                       least(m->N - c0, PANEL));
+            pack_lines(panels + (size_t)i * each + c0 * steps, PANEL, matrix_at(b, i).p, b.row, m->turn_b,
+                       m->K, c0, least(m->N - c0, PANEL));
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t i = 0; i < m->batch; i++)
         for (int64_t r0 = 0; r0 < m->M; r0 += HEIGHT)
-            multiply_strip(matrix_at(c, i), matrix_at(a, i), matrix_at(add, i), panels + (size_t)i * each, m, r0);
+            multiply_strip(matrix_at(c, i), matrix_at(a, i), matrix_at(add, i), panels + (size_t)i * each, m,
+                           r0);
 }

@@ -126,10 +126,10 @@ static Param param_make(const ModelConfig *c, int layer, int role) {
     return p;
 }
 
-/* The place in memory, so that an optimizer sweeps over all that it treats alike: matrices inside the layers come
- * first, then what else decays, then the rest. */
+/* Where in memory, so that what an optimizer treats alike stands together: first what does not decay, then the
+ * embeddings and the head, then the matrices inside the layers. */
 static int sweep_of(const Param *p) {
-    return p->parts ? 0 : p->decay ? 1 : 2;
+    return p->parts ? 2 : p->decay;
 }
 
 Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements) {

@@ -19,15 +19,16 @@ static void *take(char *base, size_t *used, int64_t n, size_t size) {
 static size_t place(Optim *o, const Param *p, int n, bool muon, char *base) {
     int64_t widest = 0, gram = 0;
     size_t used = 0;
+    o->adamw = o->elements;
     for (int i = 0; i < n && muon; i++) {
         if (!p[i].parts) continue;
         const int64_t cols = p[i].shape[1] / p[i].parts, side = p[i].shape[0] < cols ? p[i].shape[0] : cols;
         if (p[i].count > widest) widest = p[i].count;
         if (p[i].parts * side * side > gram) gram = p[i].parts * side * side;
-        if (p[i].at + p[i].count > o->v_from) o->v_from = (p[i].at + p[i].count + 15) / 16 * 16;
+        if (p[i].at < o->adamw) o->adamw = p[i].at;
     }
     o->m = take(base, &used, o->elements, sizeof *o->m);
-    o->v = take(base, &used, o->elements - o->v_from, sizeof *o->v);
+    o->v = take(base, &used, o->adamw, sizeof *o->v);
     o->verdict = take(base, &used, 1, sizeof *o->verdict);
     o->squares = take(base, &used, 1, sizeof *o->squares);
     o->part_squares = take(base, &used, MUON_PARTS, sizeof *o->part_squares);
@@ -72,27 +73,21 @@ Verdict optim_verdict(const Optim *o) {
     return v;
 }
 
-/* One call for each unbroken run of rows with this decay (what lies between them is padding: zeros, and stays
- * zeros). The table's order within memory makes that one call for the matrices and one for the rest. */
+/* All rows with this decay in one sweep: they stand together in memory, and what lies between them is padding: zeros,
+ * and stays zeros. */
 static void adamw_rows(Optim *o, Gpt *m, bool decay, AdamW a) {
     int n;
     const Param *table = gpt_table(m, &n);
-    float *w = gpt_weights(m);
     uint16_t *mirror = gpt_mirror(m);
-    const float *g = gpt_gradients(m);
-    int64_t at = 0, end = 0;
-    for (int i = 0; i <= n; i++) {
-        const Param *p = i < n ? &table[i] : NULL;
-        if (p && (p->decay != decay || p->at < o->v_from)) continue;
-        if (!p || p->at != (end + 15) / 16 * 16) {
-            a.first = (uint64_t)at;
-            if (end > at)
-                o->ops->adamw(w + at, o->m + at, o->v + (at - o->v_from), g + at, mirror ? mirror + at : NULL,
-                              end - at, &a, o->verdict);
-            at = p ? p->at : end;
-        }
-        if (p) end = p->at + p->padded;
+    int64_t at = o->adamw, end = 0;
+    for (const Param *p = table; p < table + n; p++) {
+        if (p->decay != decay || p->at >= o->adamw) continue;
+        if (p->at < at) at = p->at;
+        if (p->at + p->padded > end) end = p->at + p->padded;
     }
+    a.first = (uint64_t)at;
+    o->ops->adamw(gpt_weights(m) + at, o->m + at, o->v + at, gpt_gradients(m) + at,
+                  mirror ? mirror + at : NULL, end - at, &a, o->verdict);
 }
 
 static void adamw_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t step) {
@@ -140,7 +135,7 @@ static void muon_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t ste
     const Param *table = gpt_table(m, &n);
     uint16_t *mirror = gpt_mirror(m);
     for (const Param *p = table; p < table + n; p++) {
-        if (p->at >= o->v_from) continue;
+        if (p->at < o->adamw) continue;
         Muon a = {.rows = p->shape[0],
                   .cols = p->shape[1] / p->parts,
                   .parts = p->parts,

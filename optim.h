@@ -9,13 +9,16 @@
 
 typedef struct Optim {
     const Ops *ops;
-    int64_t elements, v_from; /* Muon's matrices come first in memory, and have no second moment: up to here */
-    void *memory;             /* the back end's; all that follows lies in it, zeros at first */
-    float *m, *v; /* [elements], [elements - v_from], in the order of the weights: v[0] belongs to weight v_from */
-    Verdict *verdict;        /* on the step */
-    double *squares;         /* of the gradient's norm */
-    double *part_squares;    /* [MUON_PARTS] of a weight's matrices */
-    uint16_t *x[2], *gram[2]; /* of the widest of Muon's weights: the matrices and their small squares, before and after */
+    int64_t elements,
+        adamw;            /* of which so many, the first, are AdamW's: Muon's matrices come last in memory */
+    void *memory;         /* the back end's; all that follows lies in it, zeros at first */
+    float *m, *v;         /* [elements], [adamw]: Muon has no second moment */
+    Verdict *verdict;     /* on the step */
+    double *squares;      /* of the gradient's norm */
+    double *part_squares; /* [MUON_PARTS] of a weight's matrices */
+    uint16_t *x[2],
+        *gram
+            [2]; /* of the widest of Muon's weights: the matrices and their small squares, before and after */
 } Optim;
 
 size_t optim_bytes(const Config *c); /* what optim_create allocates */

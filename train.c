@@ -358,7 +358,7 @@ static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
 /* ---- checkpoints ----------------------------------------------------------------------------------------- */
 
 static bool save(Run *r, Err *e) {
-    const Moment moments[] = {{"m", r->optim.m, 0}, {"v", r->optim.v, r->optim.v_from}};
+    const Moment moments[] = {{"m", r->optim.m, r->optim.elements}, {"v", r->optim.v, r->optim.adamw}};
     if (r->saved == r->step) return true;
     state_set(&r->state, "step", (double)r->step);
     if (!checkpoint_save(r->dir, r->step, r->gpt, moments, 2, &r->state, r->tokenizer_dir,
@@ -369,7 +369,7 @@ static bool save(Run *r, Err *e) {
 }
 
 static bool load_or_init(Run *r, const TrainOptions *o, Err *e) {
-    const Moment moments[] = {{"m", r->optim.m, 0}, {"v", r->optim.v, r->optim.v_from}};
+    const Moment moments[] = {{"m", r->optim.m, r->optim.elements}, {"v", r->optim.v, r->optim.adamw}};
     char *dir = NULL;
     bool ok = true;
     r->saved = -1;

@@ -54,7 +54,7 @@ static Rig rig(const ModelConfig *c) {
     r.n = gpt_elements(r.m);
     for (int i = 0; i < 2; i++) {
         r.mv[i] = xcalloc((size_t)r.n, sizeof(float));
-        r.moments[i] = (Moment){i ? "v" : "m", r.mv[i]};
+        r.moments[i] = (Moment){i ? "v" : "m", r.mv[i], r.n};
     }
     return r;
 }

@@ -203,25 +203,27 @@ TEST(golden_gpt3) {
     check_case("gpt3");
 }
 
-/* Ten steps of Muon, and where they took the weights. */
+/* Ten steps of Muon, and where they took the weights. Its operands' rounding to bf16 makes much of little: PyTorch in
+ * single precision is as far from PyTorch in double as we are, 1.4e-2 of what the weights moved by, 3e-5 of a loss. */
 TEST(golden_muon) {
     static Golden g;
-    static const double moved_bound[] = {[DT_F32] = 1e-3, [DT_BF16] = 5e-2};
+    static const struct Bound muon_bound[] = {[DT_F32] = {3e-2, 0, 1e-4}, [DT_BF16] = {8e-2, 0, 5e-3}};
     golden_open(&g, "muon");
     for (Dtype d = DT_F32; d <= DT_BF16; d++) {
         int n;
         const char *what = d == DT_F32 ? "muon, fp32" : "muon, bf16";
         Gpt *m = golden_model(&g, (GptOptions){.compute = d});
         const Param *p = gpt_table(m, &n);
-        check_ten_steps(m, &g, "muon", what, &bound[d]);
+        check_ten_steps(m, &g, "muon", what, &muon_bound[d]);
         for (int i = 0; i < n; i++) {
             char key[80];
             snprintf(key, sizeof key, "moved.%s", p[i].name);
             if (!st_find(&g.own, key)) continue;
-            float *theirs = read_f32(&g.own, key, p[i].count), *from = read_f32(&g.shared, p[i].name, p[i].count);
+            float *theirs = read_f32(&g.own, key, p[i].count),
+                  *from = read_f32(&g.shared, p[i].name, p[i].count);
             for (int64_t k = 0; k < p[i].count; k++) from[k] = gpt_weights(m)[p[i].at + k] - from[k];
             const double off = distance(from, theirs, p[i].count);
-            EXPECT(off < moved_bound[d], "%s: %s off by %.3g", what, key, off);
+            EXPECT(off < muon_bound[d].tensor, "%s: %s off by %.3g", what, key, off);
             free(theirs), free(from);
         }
         gpt_free(m);
