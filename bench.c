@@ -136,8 +136,8 @@ static void release_memory(Bench *b) {
 static void print_products(Bench *b, const char *name, Measure work) {
     double rate[2], part[2];
     for (b->what = 0; b->what < 2; b->what++) part[b->what] = share(work, peak, b, &rate[b->what]);
-    printf("%-36s forward %5.1f %%   backward %5.1f %%   of the peak of multiply-adds\n", name, 100 * part[0],
-           100 * part[1]);
+    printf("%-36s forward %5.1f %%   backward %5.1f %%   of the peak of multiply-adds (%.3g, %.3g TFLOP/s)\n", name,
+           100 * part[0], 100 * part[1], rate[0] / 1e12, rate[1] / 1e12);
     fflush(stdout);
 }
 
@@ -263,8 +263,8 @@ static void print_sweeps(Bench *b, const Sweep *s, int n) {
     for (sweep = s; sweep < s + n; sweep++) {
         double rate;
         const double part = share(sweep_rate, memory_rate, b, &rate);
-        printf("%-36s %5.1f %% of the rate at which memory %s\n", sweep->name, 100 * part,
-               b->ops->queues ? "can be copied" : "can be read");
+        printf("%-36s %5.1f %% of the rate at which memory can be %s (%.1f GB/s)\n", sweep->name, 100 * part,
+               b->ops->queues ? "copied" : "read", rate / 1e9);
         fflush(stdout);
     }
 }
