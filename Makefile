@@ -4,8 +4,10 @@
 #   make test         minutes: everything       make asan / ubsan / tsan / valgrind    under a checker
 #   make fuzz         each target for FUZZ_SECONDS=60           make cross    for aarch64, tested under qemu
 #   make test-compat PYTHON=python3   against PyTorch, transformers, tokenizers, tiktoken, safetensors
+#   make cuda-on-cpu  the CUDA kernels, compiled for the CPU, each access checked: their tests, without a GPU
 #
 # Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   BUILD=folder   SAN=address,undefined   V=1
+#        CUDA=/path/to/nvcc (CUDA= builds without)   GPU_ARCH="80 90"
 
 ifeq ($(origin CC),default)
 CC     := gcc
@@ -37,23 +39,56 @@ ifneq ($(SAN),)
 ALL    += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 endif
 
-OBJS   := $(ROOMS:%=$(BUILD)/%.o)
+# CUDA: nvcc, or `cpu`, which compiles gpt.cu against test/cuda_on_cpu instead, or nothing.
+CUDA   ?= $(firstword $(wildcard $(shell command -v nvcc) $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+EMU    := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard test/cuda_on_cpu/*.cpp))
+CXX_WARN := -Wno-format-zero-length -Wno-missing-field-initializers
+ifeq ($(CUDA),cpu)
+CUDA_IS   := on the CPU
+CUDA_OBJS := $(BUILD)/gpt.cu.o $(EMU)
+# ThreadSanitizer's calls at each access, answered by cuda_on_cpu.cpp.
+CUDA_CC   := g++ -x c++ -std=c++17 -Wall -Wextra -Werror $(CXX_WARN) -Wno-unknown-pragmas -O2 -g -Itest/cuda_on_cpu -fsanitize=thread \
+    -fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error -I. -MMD -MP
+LIBS      += -lstdc++
+else ifneq ($(CUDA),)
+# For the GPUs of this machine, else for the usual two, and for later ones through PTX.
+GPU_ARCH  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -x '[0-9]*' | sort -u),80 90)
+CUDA_ROOT := $(shell $(CUDA) -dryrun x.cu 2>&1 | sed -n 's/.* TOP=//p')
+CUDA_IS   := $(shell $(CUDA) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') for $(GPU_ARCH:%=sm_%)
+CUDA_OBJS := $(BUILD)/gpt.cu.o
+CUDA_CC   := $(CUDA) -std=c++17 -O3 -lineinfo -I. -Xcompiler -Wall,-Wextra,-Werror $(CXX_WARN:%=-Xcompiler %) -Werror all-warnings -MMD -MP \
+    $(foreach a,$(GPU_ARCH),-gencode arch=compute_$a,code=sm_$a) \
+    $(foreach a,$(lastword $(GPU_ARCH)),-gencode arch=compute_$a,code=compute_$a)
+LIBS      += -L$(CUDA_ROOT)/lib64 -Wl,-rpath,$(CUDA_ROOT)/lib64 -lcudart_static -lcublasLt -lstdc++ -lpthread -ldl -lrt
+endif
+CUDA_FLAG := $(if $(CUDA),-DGPT_CUDA)
+
+OBJS   := $(ROOMS:%=$(BUILD)/%.o) $(CUDA_OBJS)
 TOBJS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/unit/*.c test/ops/*.c))
 FUZZ   := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 
 $(BIN): $(OBJS) $(BUILD)/main.o
 	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
-	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); CUDA: no; MPI: no"
+	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); CUDA: $(or $(CUDA_IS),no); MPI: no"
 
 # Everything is built again when the compiler or its flags change.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL)' | cmp -s - $@ || echo '$(CC) $(ALL)' >$@
+	@echo '$(CC) $(ALL) $(CUDA_CC)' | cmp -s - $@ || echo '$(CC) $(ALL) $(CUDA_CC)' >$@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  $<"
-	$Q$(CC) $(ALL) -c $< -o $@
+	$Q$(CC) $(ALL) $(if $(filter %/ops.o,$@),$(CUDA_FLAG)) -c $< -o $@
+
+$(BUILD)/gpt.cu.o: gpt.cu $(BUILD)/flags
+	@echo "  $<"
+	$Q$(CUDA_CC) -c $< -o $@
+
+$(BUILD)/%.o: %.cpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  $<"
+	$Qg++ -std=c++17 -Wall -Wextra -Werror -O3 -g -Itest/cuda_on_cpu -MMD -MP -c $< -o $@
 
 $(BUILD)/test/run: $(OBJS) $(TOBJS)
 	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
@@ -76,7 +111,7 @@ test-compat: $(BIN)
 	@GPT=$(BIN) test/sum.sh $(patsubst %,'$(PYTHON) %',$(wildcard test/compat/*.py))
 
 # The same tests under a checker, each with a build of its own.
-CHECKED = +@$(MAKE) --no-print-directory BUILD=build-$@ BIN=build-$@/gpt CFLAGS="-O1 -g"
+CHECKED = +@$(MAKE) --no-print-directory BUILD=build-$@ BIN=build-$@/gpt CFLAGS="-O1 -g" CUDA=
 
 asan:
 	$(CHECKED) SAN=address,undefined test
@@ -94,6 +129,11 @@ valgrind:
 	$(CHECKED) $(if $(findstring x86_64,$(shell uname -m)),MARCH=x86-64-v3) build-valgrind/test/run
 	valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
 	    build-valgrind/test/run util config tokenizer dataloader demo safetensors
+
+# The kernels without a GPU: the op tests, and that the checks catch what they should.
+cuda-on-cpu:
+	+@$(MAKE) --no-print-directory BUILD=build-emu BIN=build-emu/gpt CUDA=cpu build-emu/gpt build-emu/test/run
+	GPT_TEST_DEVICE=cuda build-emu/test/run ops_
 
 fuzz:
 	$(CHECKED) SAN=fuzzer-no-link,address,undefined CC=clang fuzz-targets
@@ -120,6 +160,6 @@ lint:
 clean:
 	rm -rf build build-* $(BUILD) $(BIN)
 
--include $(OBJS:.o=.d) $(TOBJS:.o=.d) $(BUILD)/main.d
+-include $(OBJS:.o=.d) $(BUILD)/gpt.cu.d $(TOBJS:.o=.d) $(BUILD)/main.d
 FORCE:
-.PHONY: FORCE check test test-compat asan ubsan tsan valgrind fuzz fuzz-targets cross layers format lint clean
+.PHONY: FORCE check test test-compat cuda-on-cpu asan ubsan tsan valgrind fuzz fuzz-targets cross layers format lint clean

@@ -40,20 +40,19 @@ cudaError_t cudaPeekAtLastError() {
 }
 
 const char *cudaGetErrorName(cudaError_t e) {
-    switch (e) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
-    case cudaErrorNotReady: return "cudaErrorNotReady";
-    case cudaErrorNotSupported: return "cudaErrorNotSupported";
-    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
-    }
+#define NAME(e) \
+    { e, #e }
+    static const std::map<cudaError_t, const char *> names = {NAME(cudaSuccess),
+                                                              NAME(cudaErrorInvalidValue),
+                                                              NAME(cudaErrorMemoryAllocation),
+                                                              NAME(cudaErrorInvalidConfiguration),
+                                                              NAME(cudaErrorNoDevice),
+                                                              NAME(cudaErrorInvalidDevice),
+                                                              NAME(cudaErrorNotReady),
+                                                              NAME(cudaErrorStreamCaptureUnsupported),
+                                                              NAME(cudaErrorStreamCaptureInvalidated)};
+    const auto i = names.find(e);
+    if (i != names.end()) return i->second;
     return "an unknown error";
 }
 const char *cudaGetErrorString(cudaError_t e) {
