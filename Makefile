@@ -40,7 +40,8 @@ ALL    += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 endif
 
 # CUDA: nvcc, or `cpu`, which compiles gpt.cu against test/cuda_on_cpu instead, or nothing.
-CUDA   ?= $(firstword $(wildcard $(shell command -v nvcc) $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+NVCC   := $(firstword $(wildcard $(shell command -v nvcc) $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+CUDA   ?= $(if $(shell grep -s 'const Ops cuda_ops =' gpt.cu),$(NVCC))
 EMU    := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard test/cuda_on_cpu/*.cpp))
 CXX_WARN := -Wno-format-zero-length -Wno-missing-field-initializers
 ifeq ($(CUDA),cpu)
