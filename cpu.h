@@ -199,7 +199,7 @@ void cpu_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l, const f
 void cpu_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, bool again, Linear *l,
                          float *dbias, bool accumulate, int64_t n);
 
-void cpu_matmul(Matrices c, Matrices a, Matrices b, Matrices add, const Matmul *m);
+void cpu_matmul(Matrices c, Matrices a, Matrices b, const uint16_t *add, const Matmul *m);
 
 void cpu_attention_forward(Tensor out, float *lse, Tensor qkv, const Attention *a);
 void cpu_attention_backward(Tensor dqkv, Tensor dout, Tensor out, Tensor qkv, const float *lse,

@@ -331,12 +331,12 @@ static void pack_lines(uint32_t *dst, int64_t width, uint16_t *x, int64_t row, b
 
 enum { HEIGHT = STRIP / 2 }; /* rows of c that a task makes */
 
-/* Rows r0 .. of one matrix of the batch. */
-static void multiply_strip(Matrices c, Matrices a, Matrices add, const uint32_t *panels, const Matmul *m,
-                           int64_t r0) {
+/* Rows r0 .. of matrix i; its b comes as panels. */
+static void multiply_strip(Matrices c, Matrices a, const uint32_t *panels, const uint16_t *add,
+                           const Matmul *m, int64_t i, int64_t r0) {
     const int64_t steps = steps_of(m->K, DT_BF16), rows = least(m->M - r0, HEIGHT);
     uint32_t *strip = cpu_scratch((size_t)(steps * HEIGHT) * sizeof *strip);
-    pack_lines(strip, HEIGHT, a.p, a.row, !m->turn_a, m->K, r0, rows);
+    pack_lines(strip, HEIGHT, a.p + i * a.step, a.row, !m->turn_a, m->K, r0, rows);
     for (int64_t c0 = 0; c0 < m->N; c0 += PANEL) {
         float tile[HEIGHT][PANEL] __attribute__((aligned(64))), more[PANEL];
         const int64_t cols = least(m->N - c0, PANEL);
@@ -352,30 +352,24 @@ static void multiply_strip(Matrices c, Matrices a, Matrices add, const uint32_t 
                                .cols = PANEL},
                     DT_BF16);
         for (int64_t r = 0; r < rows; r++) {
-            for (int64_t i = 0; i < cols; i++) tile[r][i] *= m->alpha;
-            if (m->beta != 0) row_load(more, tensor(add.p, DT_BF16), (r0 + r) * add.row + c0, cols);
-            for (int64_t i = 0; m->beta != 0 && i < cols; i++) tile[r][i] += m->beta * more[i];
-            bf16_from_row(c.p + (r0 + r) * c.row + c0, tile[r], cols);
+            const int64_t at = i * c.step + (r0 + r) * c.row + c0;
+            for (int64_t j = 0; j < cols; j++) tile[r][j] *= m->alpha;
+            if (add) row_load(more, tensor((void *)(uintptr_t)add, DT_BF16), at, cols);
+            for (int64_t j = 0; add && j < cols; j++) tile[r][j] += m->beta * more[j];
+            bf16_from_row(c.p + at, tile[r], cols);
         }
     }
 }
 
-static Matrices matrix_at(Matrices m, int64_t i) {
-    return (Matrices){m.p + i * m.step, m.row, m.step};
-}
-
-void cpu_matmul(Matrices c, Matrices a, Matrices b, Matrices add, const Matmul *m) {
-    const size_t each = panels_bytes(m->K, m->N, DT_BF16) / sizeof(uint32_t);
-    const int64_t steps = steps_of(m->K, DT_BF16);
-    uint32_t *panels = cpu_shared((size_t)m->batch * each * sizeof *panels);
+void cpu_matmul(Matrices c, Matrices a, Matrices b, const uint16_t *add, const Matmul *m) {
+    const int64_t steps = steps_of(m->K, DT_BF16), each = ceil_div(m->N, PANEL) * PANEL * steps;
+    uint32_t *panels = cpu_shared((size_t)(m->batch * each) * sizeof *panels);
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t i = 0; i < m->batch; i++)
         for (int64_t c0 = 0; c0 < m->N; c0 += PANEL)
-            pack_lines(panels + (size_t)i * each + c0 * steps, PANEL, matrix_at(b, i).p, b.row, m->turn_b,
-                       m->K, c0, least(m->N - c0, PANEL));
+            pack_lines(panels + i * each + c0 * steps, PANEL, b.p + i * b.step, b.row, m->turn_b, m->K, c0,
+                       least(m->N - c0, PANEL));
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t i = 0; i < m->batch; i++)
-        for (int64_t r0 = 0; r0 < m->M; r0 += HEIGHT)
-            multiply_strip(matrix_at(c, i), matrix_at(a, i), matrix_at(add, i), panels + (size_t)i * each, m,
-                           r0);
+        for (int64_t r0 = 0; r0 < m->M; r0 += HEIGHT) multiply_strip(c, a, panels + i * each, add, m, i, r0);
 }

@@ -233,9 +233,9 @@ typedef struct Ops {
     /* x [as m] = u / sqrt(squares), in bf16; a part without a gradient stays 0. */
     void (*muon_direction)(uint16_t *x, const float *m, const float *g, const double *squares, const Muon *a,
                            const Verdict *verdict);
-    /* c [M, N] = alpha a [M, K] b [K, N] + beta add [M, N] for each of the batch, summed in fp32; add is not read if
-     * beta is 0. c overlaps none of the others. */
-    void (*matmul)(Matrices c, Matrices a, Matrices b, Matrices add, const Matmul *m);
+    /* c [M, N] = alpha a [M, K] b [K, N] + beta add [M, N] for each of the batch, summed in fp32; add lies as c does, or
+     * is NULL and beta 0. c overlaps none of the others. */
+    void (*matmul)(Matrices c, Matrices a, Matrices b, const uint16_t *add, const Matmul *m);
     /* w -= lr (size x + weight_decay w), and the mirror (if not NULL) gets w. Nothing happens if verdict->skip. */
     void (*muon_update)(float *w, uint16_t *mirror, const uint16_t *x, const Muon *a, const Verdict *verdict);
 } Ops;

@@ -121,9 +121,9 @@ static const uint16_t *orthogonalise(Optim *o, const Muon *a) {
     const Matrices s = {o->gram[0], side, side * side}, p = {o->gram[1], side, side * side};
     for (int i = 0; i < ROUNDS; i++) {
         const Matrices x = {o->x[i % 2], row, a->cols}, y = {o->x[(i + 1) % 2], row, a->cols};
-        o->ops->matmul(s, x, x, x, &square);
-        o->ops->matmul(p, s, s, s, &polynomial); /* b S + c S S */
-        o->ops->matmul(y, tall ? x : p, tall ? p : x, x, &apply);
+        o->ops->matmul(s, x, x, NULL, &square);
+        o->ops->matmul(p, s, s, s.p, &polynomial); /* b S + c S S */
+        o->ops->matmul(y, tall ? x : p, tall ? p : x, x.p, &apply);
     }
     return o->x[ROUNDS % 2];
 }

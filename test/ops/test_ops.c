@@ -942,7 +942,7 @@ static void matmul_op(Case *c, const Ops *o) {
     Matrices t[4];
     matmul_all(c, r);
     for (int i = 0; i < 4; i++) t[i] = (Matrices){T(i).p, r[i].row, r[i].step};
-    o->matmul(t[0], t[1], t[2], t[m.beta != 0 ? 3 : 1], &m);
+    o->matmul(t[0], t[1], t[2], t[3].p, &m);
 }
 
 static void matmul_ref(Case *c) {
