@@ -36,9 +36,9 @@ def prepare(work, text, vocab):
         os.path.join(work, "shards"))
     config = {
         "name": "muon", "tokenizer": tok,
-        "model": {"model_type": "gpt2", "n_positions": 256, "n_embd": 256, "n_layer": 4, "n_head": 4},
+        "model": {"model_type": "gpt2", "n_positions": 256, "n_embd": 192, "n_layer": 4, "n_head": 6},
         "data": {"train": os.path.join(work, "shards/train_*.bin"), "val": os.path.join(work, "shards/val_*.bin")},
-        "train": {"global_batch_size": 16, "seq_len": 256, "eval_interval": 0, "eval_batches": 1000,
+        "train": {"global_batch_size": 16, "seq_len": 256, "eval_interval": 0, "eval_batches": 40,
                   "checkpoint_interval": 0, "log_interval": 1000},
         "optimizer": {"betas": [0.9, 0.95], "weight_decay": 0.1, "max_grad_norm": 1.0},
         "lr_schedule": {"name": "cosine"},
