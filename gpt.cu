@@ -8,17 +8,20 @@
  * atomically, so each result is the same, bit for bit, in every run.
  *
  * Beside each kernel stand the bytes it moves and the FLOPs it needs. In this order: errors and launching; vectors and
- * sums; random numbers; memory and queues; linear; norm; attention; embedding; classifier; optimizer; the table. */
+ * sums; random numbers; memory and queues; replay; linear; norm; attention; embedding; classifier; optimizer; start; the
+ * table. */
 extern "C" {
 #include "ops.h"
 }
 
 #include <cublasLt.h>
 #include <cuda_bf16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime.h>
 #include <ptx.h>
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,24 +34,51 @@ typedef __nv_bfloat16 bf16;
 
 /* ---- errors and launching -------------------------------------------------------------------------------- */
 
+/* What a user can try. */
+static const char *cuda_hint(cudaError_t status) {
+    switch (status) {
+    case cudaErrorMemoryAllocation:
+        return "the GPU's memory is full: a smaller train.micro_batch_size, train.recompute \"block\", or no other "
+               "program on this GPU (nvidia-smi lists them)";
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+        return "is the NVIDIA driver loaded and new enough (nvidia-smi), and does CUDA_VISIBLE_DEVICES leave a GPU?";
+    case cudaErrorNoKernelImageForDevice:
+        return "this binary holds no code for this GPU: build it where the GPU is";
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+        return "a fault in a kernel, perhaps an earlier one: CUDA_LAUNCH_BLOCKING=1 or compute-sanitizer names it";
+    case cudaErrorLaunchOutOfResources:
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorInvalidValue: return "a shape that this kernel cannot take: please report it with the model's config";
+    default: return "an error of the device or its driver: see dmesg and nvidia-smi, then try again";
+    }
+}
+
 /* A failed call ends the program: nothing it queued can be trusted. Allocation is the exception, see cuda_alloc. */
-#define CUDA(call)                                                                            \
-    do {                                                                                      \
-        const cudaError_t status_ = (call);                                                   \
-        if (status_ != cudaSuccess)                                                           \
-            check_failed(__FILE__, __LINE__, #call, "%s", cudaGetErrorString(status_));       \
+#define CUDA(call)                                                                                          \
+    do {                                                                                                    \
+        const cudaError_t status_ = (call);                                                                 \
+        if (status_ != cudaSuccess)                                                                         \
+            check_failed(__FILE__, __LINE__, #call, "%s (%s); %s", cudaGetErrorString(status_),             \
+                         cudaGetErrorName(status_), cuda_hint(status_));                                    \
     } while (0)
-#define CUBLAS(call)                                                                          \
-    do {                                                                                      \
-        const cublasStatus_t status_ = (call);                                                \
-        if (status_ != CUBLAS_STATUS_SUCCESS)                                                 \
-            check_failed(__FILE__, __LINE__, #call, "%s", cublasLtGetStatusString(status_));  \
+#define CUBLAS(call)                                                                                        \
+    do {                                                                                                    \
+        const cublasStatus_t status_ = (call);                                                              \
+        if (status_ != CUBLAS_STATUS_SUCCESS)                                                               \
+            check_failed(__FILE__, __LINE__, #call, "%s; CUBLASLT_LOG_LEVEL=5 says more",                   \
+                         cublasLtGetStatusString(status_));                                                 \
     } while (0)
 
 static cudaStream_t queue; /* all work */
 
+/* More dynamic shared memory than 48 KiB must be asked for. */
 template <typename... Params, typename... Args>
 static void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, Args... args) {
+    enum { FREELY = 48 << 10 };
+    if (shared > FREELY)
+        CUDA(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
     cudaLaunchConfig_t c = {};
     c.gridDim = grid, c.blockDim = block, c.dynamicSmemBytes = shared, c.stream = queue;
     CUDA(cudaLaunchKernelEx(&c, kernel, static_cast<Params>(args)...));
@@ -61,11 +91,17 @@ static __host__ __device__ T ceil_div(T a, T b) {
 
 /* ---- vectors and sums ------------------------------------------------------------------------------------ */
 
-/* 16 bytes of T as one load or store. */
-template <typename T> struct alignas(16) Pack {
-    enum { N = 16 / sizeof(T) };
-    T at[N];
+/* V numbers that travel as one load or store; 16 bytes of them if nothing is said. */
+template <typename T, int V = 16 / sizeof(T)> struct alignas(V * sizeof(T)) Pack {
+    enum { N = V };
+    T at[V];
 };
+template <int V, typename T> static __device__ inline Pack<T, V> load(const T *p) {
+    return *reinterpret_cast<const Pack<T, V> *>(p);
+}
+template <int V, typename T> static __device__ inline void store(T *p, const Pack<T, V> &v) {
+    *reinterpret_cast<Pack<T, V> *>(p) = v;
+}
 
 static __device__ inline float to_float(float x) {
     return x;
@@ -81,6 +117,19 @@ template <> __device__ inline bf16 from_float<bf16>(float x) {
     return __float2bfloat16_rn(x);
 }
 
+/* f(T()) with the type that d names. */
+template <typename F> static void with_type(Dtype d, F f) {
+    if (d == DT_BF16)
+        f(bf16());
+    else
+        f(float());
+}
+
+/* Can all of these pointers and row sizes (in bytes) go by 16 bytes at a time? */
+template <typename... Sizes> static bool in_sixteens(Sizes... all) {
+    return (((uintptr_t)all | ...) & 15) == 0;
+}
+
 enum { WARP = 32 };
 #define ALL_LANES 0xffffffffu
 
@@ -93,3 +142,1106 @@ static __device__ inline float warp_max(float x) {
     for (int d = WARP / 2; d > 0; d /= 2) x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, d));
     return x;
 }
+
+/* to [C] (+)= the sum of `pieces` rows of part [pieces, C], in their order. 4 bytes a number read. */
+static __global__ void add_pieces(float *to, const float *part, int pieces, int64_t C, bool accumulate) {
+    const int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    float sum = accumulate ? to[c] : 0;
+    for (int i = 0; i < pieces; i++) sum += part[i * C + c];
+    to[c] = sum;
+}
+
+/* ---- random numbers -------------------------------------------------------------------------------------- */
+
+/* ---- memory and queues ----------------------------------------------------------------------------------- */
+
+enum {
+    STAGES = 16,          /* pieces that may be on their way to the device */
+    STAGE = 1 << 20,      /* bytes of one */
+    QUESTION = 256,       /* bytes of an answer */
+    SCRATCH = 64 << 20,   /* bytes of workspace from the start */
+    LT_SCRATCH = 32 << 20 /* of cuBLASLt's own: what NVIDIA advises for Hopper */
+};
+
+static struct {
+    bool started;
+    cudaDeviceProp is;
+    cudaStream_t copies; /* brings the host's data */
+    cudaEvent_t from, to; /* for timing */
+    cublasLtHandle_t blas;
+    char *blas_scratch;       /* [LT_SCRATCH] */
+    unsigned long long *bits; /* [1] of a fingerprint */
+    char *scratch;          /* [scratch_bytes] */
+    size_t scratch_bytes;
+    bool recording; /* between replay and replay_end */
+} gpu;
+
+/* A ring through pinned memory and a ring on the device. A piece leaves the host on `copies`, beside the work that is
+ * queued, and goes to its place on `queue`, after it. The host waits only if it is STAGES pieces ahead. */
+static struct {
+    pthread_mutex_t lock;
+    char *host, *device; /* [STAGES][STAGE] */
+    cudaEvent_t arrived[STAGES], placed[STAGES];
+    unsigned next;
+} up = {PTHREAD_MUTEX_INITIALIZER};
+
+static struct {
+    char *host; /* [2][STAGE], pinned */
+    cudaEvent_t there[2];
+} down;
+
+static struct {
+    char *host; /* [QUESTION], pinned */
+    size_t bytes;
+    cudaEvent_t there;
+} asked;
+
+/* What kernels may leave to each other within one op: at least SCRATCH bytes, more after workspace_grow. */
+static void *workspace(size_t bytes) {
+    CHECK(bytes <= gpu.scratch_bytes, "a kernel wants %zu bytes of workspace, there are %zu", bytes, gpu.scratch_bytes);
+    return gpu.scratch;
+}
+
+static void *cuda_alloc(size_t bytes, const char *what, Err *e) {
+    void *p = NULL;
+    size_t there = 0, all = 0;
+    char wanted[24], left[24];
+    const cudaError_t status = cudaMalloc(&p, bytes ? bytes : 1);
+    if (status == cudaSuccess) {
+        CUDA(cudaMemsetAsync(p, 0, bytes, queue));
+        return p;
+    }
+    cudaGetLastError(); /* a full memory is no fault that stays */
+    CUDA(cudaMemGetInfo(&there, &all));
+    err_set(e, "%s: the GPU has no room for %s (%s are free): %s; %s", what, human_bytes((double)bytes, wanted),
+            human_bytes((double)there, left), cudaGetErrorString(status), cuda_hint(status));
+    return NULL;
+}
+
+static void cuda_wait(void) {
+    CUDA(cudaStreamSynchronize(queue));
+}
+
+static void cuda_release(void *p) {
+    if (!p) return;
+    cuda_wait();
+    CUDA(cudaFree(p));
+}
+
+/* From linear_create only. The old place stays, for graphs may know it. */
+static bool workspace_grow(size_t bytes, Err *e) {
+    if (bytes <= gpu.scratch_bytes) return true;
+    char *p = (char *)cuda_alloc(bytes, "workspace", e);
+    if (!p) return false;
+    gpu.scratch = p, gpu.scratch_bytes = bytes;
+    return true;
+}
+
+static void cuda_to_device(void *dst, const void *host, size_t bytes) {
+    CHECK(!gpu.recording, "what comes from the host cannot be replayed");
+    pthread_mutex_lock(&up.lock);
+    for (size_t at = 0; at < bytes; at += STAGE) {
+        const unsigned i = up.next++ % STAGES;
+        const size_t n = bytes - at < STAGE ? bytes - at : STAGE;
+        char *staged = up.host + (size_t)i * STAGE, *landed = up.device + (size_t)i * STAGE;
+        CUDA(cudaEventSynchronize(up.arrived[i]));
+        memcpy(staged, (const char *)host + at, n);
+        CUDA(cudaStreamWaitEvent(gpu.copies, up.placed[i], 0));
+        CUDA(cudaMemcpyAsync(landed, staged, n, cudaMemcpyHostToDevice, gpu.copies));
+        CUDA(cudaEventRecord(up.arrived[i], gpu.copies));
+        CUDA(cudaStreamWaitEvent(queue, up.arrived[i], 0));
+        CUDA(cudaMemcpyAsync((char *)dst + at, landed, n, cudaMemcpyDeviceToDevice, queue));
+        CUDA(cudaEventRecord(up.placed[i], queue));
+    }
+    pthread_mutex_unlock(&up.lock);
+}
+
+/* Two pieces by turns: while one is copied out of pinned memory, the next comes in. */
+static void cuda_to_host(void *host, const void *src, size_t bytes) {
+    const size_t pieces = ceil_div(bytes, (size_t)STAGE);
+    for (size_t i = 0; i <= pieces; i++) {
+        if (i < pieces) {
+            const size_t at = i * STAGE, n = bytes - at < STAGE ? bytes - at : STAGE;
+            CUDA(cudaMemcpyAsync(down.host + i % 2 * STAGE, (const char *)src + at, n, cudaMemcpyDeviceToHost, queue));
+            CUDA(cudaEventRecord(down.there[i % 2], queue));
+        }
+        if (i > 0) {
+            const size_t at = (i - 1) * STAGE, n = bytes - at < STAGE ? bytes - at : STAGE;
+            CUDA(cudaEventSynchronize(down.there[(i - 1) % 2]));
+            memcpy((char *)host + at, down.host + (i - 1) % 2 * STAGE, n);
+        }
+    }
+}
+
+static void cuda_zero(void *p, size_t bytes) {
+    CUDA(cudaMemsetAsync(p, 0, bytes, queue));
+}
+
+static void cuda_copy(void *dst, const void *src, size_t bytes) {
+    CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, queue));
+}
+
+static void cuda_ask(const void *src, size_t bytes) {
+    CHECK(bytes <= QUESTION);
+    CUDA(cudaMemcpyAsync(asked.host, src, asked.bytes = bytes, cudaMemcpyDeviceToHost, queue));
+    CUDA(cudaEventRecord(asked.there, queue));
+}
+
+static void cuda_answer(void *host, size_t bytes) {
+    CHECK(bytes == asked.bytes, "asked for %zu bytes, not %zu", asked.bytes, bytes);
+    CUDA(cudaEventSynchronize(asked.there));
+    memcpy(host, asked.host, bytes);
+}
+
+/* ---- replay ----------------------------------------------------------------------------------------------- */
+
+/* A CUDA graph a key. */
+typedef struct Recording {
+    uint64_t key;
+    cudaGraphExec_t run;
+} Recording;
+struct Graph {
+    Recording *list; /* [n]; while one is recorded, it is the last, and cannot run yet */
+    int n;
+};
+
+static bool cuda_replay(Graph **g, uint64_t key) {
+    if (!*g) *g = (Graph *)xcalloc(1, sizeof **g);
+    for (int i = 0; i < (*g)->n; i++)
+        if ((*g)->list[i].key == key) {
+            CUDA(cudaGraphLaunch((*g)->list[i].run, queue));
+            return true;
+        }
+    CHECK(!gpu.recording, "a recording within a recording");
+    (*g)->list = (Recording *)xrealloc((*g)->list, (size_t)++(*g)->n * sizeof *(*g)->list);
+    (*g)->list[(*g)->n - 1] = Recording{key, NULL};
+    /* Relaxed: kernels that are used for the first time are loaded meanwhile. */
+    CUDA(cudaStreamBeginCapture(queue, cudaStreamCaptureModeRelaxed));
+    gpu.recording = true;
+    return false;
+}
+
+static void cuda_replay_end(Graph **g) {
+    Recording *r = &(*g)->list[(*g)->n - 1];
+    cudaGraph_t graph;
+    CHECK(gpu.recording, "the end of no recording");
+    gpu.recording = false;
+    CUDA(cudaStreamEndCapture(queue, &graph));
+    CUDA(cudaGraphInstantiate(&r->run, graph, 0));
+    CUDA(cudaGraphDestroy(graph));
+    CUDA(cudaGraphLaunch(r->run, queue));
+}
+
+static void cuda_graph_free(Graph *g) {
+    if (!g) return;
+    cuda_wait();
+    for (int i = 0; i < g->n; i++) CUDA(cudaGraphExecDestroy(g->list[i].run));
+    free(g->list);
+    free(g);
+}
+
+/* ---- linear ---------------------------------------------------------------------------------------------- */
+
+/* Products go through cuBLASLt, which counts columns first: a row-major [n, C] is its [C, n] with leading dimension C.
+ * So y = x W is asked for as y^T = W^T x^T, and so on, and no matrix is ever turned over but for fp8, see there.
+ *
+ * Which algorithm? The library ranks some by a model of the GPU; the best of them is found by timing. But runs must
+ * be the same bit for bit, and clocks differ. So only those are admitted that give the same bits as the library's
+ * first, which depends on nothing but shapes and versions: what timing decides cannot be seen in a result, and it does
+ * not matter when a product is tuned. Sums that are split are added in fp32, in a fixed order.
+ *
+ * Of the library this file uses: Create/Destroy of handle, desc, layout, preference; MatmulAlgoGetHeuristic; Matmul;
+ * epilogues DEFAULT, BIAS, GELU(_AUX)(_BIAS), DGELU, BGRADA, BGRADB; operands fp32, bf16, e4m3, e5m2. */
+
+/* D [m, n] (+)= A B with what is fused into it: all that an algorithm is chosen by. Compared byte by byte, so there
+ * are no gaps. */
+typedef struct Problem {
+    int64_t m, n, k, lda, ldb; /* D's leading dimension is m */
+    cudaDataType_t type_a, type_b, type_d;
+    cublasOperation_t op_a, op_b;
+    cublasComputeType_t compute;
+    uint32_t epilogue;
+    uint32_t wide; /* do all pointers and columns stand at whole 16 bytes? */
+} Problem;
+static_assert(sizeof(Problem) == 5 * 8 + 8 * 4, "gaps would be compared");
+
+typedef struct Product {
+    Problem p;
+    const void *a, *b;
+    void *d;
+    bool add; /* to what is there */
+    void *bias, *aux;
+    const float *scale_a, *scale_b; /* of fp8 operands */
+    bool often;                     /* worth tuning */
+} Product;
+
+typedef struct Plan {
+    Problem p;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t a, b, d;
+    cublasLtMatmulAlgo_t algo;
+    bool possible, tuned;
+} Plan;
+
+enum {
+    PLANS = 256,    /* kept; then the oldest goes */
+    CANDIDATES = 8, /* timed for a plan */
+    TIMES = 3       /* each so often */
+};
+static Plan plans[PLANS];
+static unsigned plans_made;
+
+static cudaDataType_t lt_type(Dtype d) {
+    return d == DT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static uint32_t lt_size(cudaDataType_t t) {
+    return t == CUDA_R_32F ? 4 : t == CUDA_R_16BF ? 2 : 1;
+}
+
+template <typename V> static void lt_set(Plan *l, cublasLtMatmulDescAttributes_t what, V value) {
+    CUBLAS(cublasLtMatmulDescSetAttribute(l->desc, what, &value, sizeof value));
+}
+
+/* The pointers of this call. The library also takes them for a promise of alignment. */
+static void plan_bind(Plan *l, const Product *p) {
+    const int64_t ld = l->p.m;
+    if (p->bias) lt_set(l, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
+    if (p->aux) lt_set(l, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p->aux);
+    if (p->aux) lt_set(l, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
+    if (p->scale_a) lt_set(l, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p->scale_a);
+    if (p->scale_b) lt_set(l, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p->scale_b);
+}
+
+static int plan_candidates(Plan *l, cublasLtMatmulHeuristicResult_t *found) {
+    cublasLtMatmulPreference_t want;
+    const size_t scratch = LT_SCRATCH;
+    const uint32_t split = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    int n = 0;
+    CUBLAS(cublasLtMatmulPreferenceCreate(&want));
+    const auto set = [&](cublasLtMatmulPreferenceAttributes_t what, const void *value, size_t size) {
+        CUBLAS(cublasLtMatmulPreferenceSetAttribute(want, what, value, size));
+    };
+    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch, sizeof scratch);
+    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &split, sizeof split);
+    const auto set_alignment = [&](cublasLtMatmulPreferenceAttributes_t what, cudaDataType_t type) {
+        const uint32_t bytes = l->p.wide ? 16 : lt_size(type);
+        set(what, &bytes, sizeof bytes);
+    };
+    set_alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, l->p.type_a);
+    set_alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, l->p.type_b);
+    set_alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, l->p.type_d);
+    set_alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, l->p.type_d);
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(gpu.blas, l->desc, l->a, l->b, l->d, l->d, want, CANDIDATES, found, &n);
+    CUBLAS(cublasLtMatmulPreferenceDestroy(want));
+    return status == CUBLAS_STATUS_SUCCESS ? n : 0;
+}
+
+static void plan_close(Plan *l) {
+    if (!l->desc) return;
+    CUBLAS(cublasLtMatmulDescDestroy(l->desc));
+    for (cublasLtMatrixLayout_t m : {l->a, l->b, l->d}) CUBLAS(cublasLtMatrixLayoutDestroy(m));
+}
+
+static void plan_open(Plan *l, const Product *p) {
+    const Problem q = p->p;
+    const int8_t loose = q.type_a == CUDA_R_8F_E4M3 && q.type_b == CUDA_R_8F_E4M3;
+    *l = Plan();
+    l->p = q;
+    CUBLAS(cublasLtMatmulDescCreate(&l->desc, q.compute, CUDA_R_32F));
+    lt_set(l, CUBLASLT_MATMUL_DESC_TRANSA, q.op_a);
+    lt_set(l, CUBLASLT_MATMUL_DESC_TRANSB, q.op_b);
+    lt_set(l, CUBLASLT_MATMUL_DESC_EPILOGUE, q.epilogue);
+    /* Forward in fp8 keeps fewer bits of a sum than gradients do, as Micikevicius et al. found to be enough. */
+    if (loose) lt_set(l, CUBLASLT_MATMUL_DESC_FAST_ACCUM, loose);
+    const bool ta = q.op_a == CUBLAS_OP_T, tb = q.op_b == CUBLAS_OP_T;
+    CUBLAS(cublasLtMatrixLayoutCreate(&l->a, q.type_a, (uint64_t)(ta ? q.k : q.m), (uint64_t)(ta ? q.m : q.k), q.lda));
+    CUBLAS(cublasLtMatrixLayoutCreate(&l->b, q.type_b, (uint64_t)(tb ? q.n : q.k), (uint64_t)(tb ? q.k : q.n), q.ldb));
+    CUBLAS(cublasLtMatrixLayoutCreate(&l->d, q.type_d, (uint64_t)q.m, (uint64_t)q.n, q.m));
+    plan_bind(l, p);
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+    l->possible = plan_candidates(l, found) > 0;
+    if (l->possible) l->algo = found[0].algo;
+}
+
+static Plan *plan_of(const Product *p) {
+    const unsigned there = plans_made < PLANS ? plans_made : PLANS;
+    for (unsigned i = 0; i < there; i++)
+        if (!memcmp(&plans[i].p, &p->p, sizeof p->p)) return &plans[i];
+    Plan *l = &plans[plans_made++ % PLANS];
+    plan_close(l);
+    plan_open(l, p);
+    return l;
+}
+
+static cublasStatus_t plan_run(Plan *l, const cublasLtMatmulAlgo_t *algo, const Product *p) {
+    const float one = 1, beta = p->add;
+    plan_bind(l, p);
+    return cublasLtMatmul(gpu.blas, l->desc, &one, p->a, l->a, p->b, l->b, &beta, p->d, l->d, p->d, l->d, algo,
+                          gpu.blas_scratch, LT_SCRATCH, queue);
+}
+
+/* *sum += a hash of x [n], the same in any order. */
+static __global__ void fingerprint(unsigned long long *sum, const uint16_t *x, int64_t n) {
+    unsigned long long all = 0;
+    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        const unsigned long long h = ((unsigned long long)i << 16 | x[i]) * 0x9e3779b97f4a7c15ull;
+        all += (h ^ h >> 29) * 0xbf58476d1ce4e5b9ull;
+    }
+    atomicAdd(sum, all);
+}
+
+static uint64_t fingerprint_of(const void *d, size_t bytes) {
+    uint64_t bits;
+    cuda_zero(gpu.bits, sizeof *gpu.bits);
+    launch(fingerprint, 256, 256, 0, gpu.bits, (const uint16_t *)d, (int64_t)(bytes / sizeof(uint16_t)));
+    cuda_to_host(&bits, gpu.bits, sizeof bits);
+    return bits;
+}
+
+static float milliseconds(Plan *l, const cublasLtMatmulAlgo_t *algo, const Product *p) {
+    float best = INFINITY, ms;
+    for (int i = 0; i < TIMES; i++) {
+        CUDA(cudaEventRecord(gpu.from, queue));
+        CUBLAS(plan_run(l, algo, p));
+        CUDA(cudaEventRecord(gpu.to, queue));
+        CUDA(cudaEventSynchronize(gpu.to));
+        CUDA(cudaEventElapsedTime(&ms, gpu.from, gpu.to));
+        best = fminf(best, ms);
+    }
+    return best;
+}
+
+/* The fastest of those that give the bits of the first. Overwrites d. */
+static void plan_tune(Plan *l, const Product *p) {
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+    const int n = plan_candidates(l, found);
+    const size_t bytes = (size_t)(l->p.m * l->p.n) * lt_size(l->p.type_d);
+    float best = INFINITY;
+    uint64_t bits = 0;
+    for (int i = 0; i < n; i++) {
+        if (plan_run(l, &found[i].algo, p) != CUBLAS_STATUS_SUCCESS) continue;
+        const uint64_t these = fingerprint_of(p->d, bytes);
+        if (i == 0) bits = these;
+        if (these != bits) continue;
+        const float ms = milliseconds(l, &found[i].algo, p);
+        if (ms >= best) continue;
+        best = ms, l->algo = found[i].algo;
+    }
+    l->tuned = true;
+}
+
+/* false: the library cannot do this. */
+static bool multiply(const Product *p) {
+    Plan *l = plan_of(p);
+    if (!l->possible) return false;
+    if (p->often && !l->tuned && !p->add && !gpu.recording) plan_tune(l, p);
+    CUBLAS(plan_run(l, &l->algo, p));
+    return true;
+}
+
+/* ---- linear: GELU, bias, casts: what a product could not do on its way ------------------------------------ */
+
+/* x sigmoid(2 u), which is the tanh form. */
+static __device__ inline float gelu(float x) {
+    const float u = 0.797884561f * (x + 0.044715f * x * x * x);
+    return x / (1 + expf(-2 * u));
+}
+static __device__ inline float gelu_grad(float x) {
+    const float u = 0.797884561f * (x + 0.044715f * x * x * x), s = 1 / (1 + expf(-2 * u));
+    return s + 2 * x * s * (1 - s) * 0.797884561f * (1 + 3 * 0.044715f * x * x);
+}
+
+/* y = act(x + bias), pre (if not NULL) = x + bias, all [n, C]; y may be x. 2 to 3 numbers moved, one each. */
+template <typename T, int V>
+static __global__ void activate(T *y, T *pre, const T *x, const float *bias, Act act, int64_t n, int64_t C) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x * V;
+    for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V; i < n * C; i += step) {
+        Pack<T, V> v = load<V>(x + i);
+        if (bias)
+            for (int c = 0; c < V; c++) v.at[c] = from_float<T>(to_float(v.at[c]) + bias[i % C + c]);
+        if (pre) store(pre + i, v);
+        if (act == ACT_GELU)
+            for (int c = 0; c < V; c++) v.at[c] = from_float<T>(gelu(to_float(v.at[c])));
+        store(y + i, v);
+    }
+}
+
+/* dx [n] *= gelu'(pre). 3 numbers moved, one each. */
+template <typename T, int V> static __global__ void gelu_backward(T *dx, const T *pre, int64_t n) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x * V;
+    for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V; i < n; i += step) {
+        const Pack<T, V> p = load<V>(pre + i);
+        Pack<T, V> d = load<V>(dx + i);
+        for (int c = 0; c < V; c++) d.at[c] = from_float<T>(to_float(d.at[c]) * gelu_grad(to_float(p.at[c])));
+        store(dx + i, d);
+    }
+}
+
+/* y [n] = x rounded. 6 bytes a number. */
+template <int V> static __global__ void round_to_bf16(bf16 *y, const float *x, int64_t n) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x * V;
+    for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V; i < n; i += step) {
+        const Pack<float, V> f = load<V>(x + i);
+        Pack<bf16, V> b;
+        for (int c = 0; c < V; c++) b.at[c] = from_float<bf16>(f.at[c]);
+        store(y + i, b);
+    }
+}
+
+/* A grid for a loop over n numbers, V a thread: all there is to do, but no more than fills any GPU a few times. */
+static dim3 grid_for(int64_t n, int V, int threads) {
+    const int64_t blocks = ceil_div(n, (int64_t)V * threads);
+    return dim3((unsigned)(blocks < 4096 ? blocks : 4096));
+}
+
+static void run_activate(Tensor y, Tensor pre, Tensor x, const float *bias, Act act, int64_t n, int64_t C) {
+    CHECK(y.dtype == x.dtype && (!pre.p || pre.dtype == x.dtype));
+    with_type(x.dtype, [&](auto t) {
+        typedef decltype(t) T;
+        enum { N = Pack<T>::N };
+        const bool wide = in_sixteens(y.p, pre.p, x.p, C * (int64_t)sizeof(T));
+        launch(wide ? activate<T, N> : activate<T, 1>, grid_for(n * C, wide ? N : 1, 256), 256, 0, (T *)y.p,
+               (T *)pre.p, (const T *)x.p, bias, act, n, C);
+    });
+}
+
+static void run_gelu_backward(Tensor dx, Tensor pre, int64_t n) {
+    CHECK(dx.dtype == pre.dtype);
+    with_type(dx.dtype, [&](auto t) {
+        typedef decltype(t) T;
+        enum { N = Pack<T>::N };
+        const bool wide = in_sixteens(dx.p, pre.p, n * (int64_t)sizeof(T));
+        launch(wide ? gelu_backward<T, N> : gelu_backward<T, 1>, grid_for(n, wide ? N : 1, 256), 256, 0, (T *)dx.p,
+               (const T *)pre.p, n);
+    });
+}
+
+static void run_round(bf16 *y, const float *x, int64_t n) {
+    const bool wide = in_sixteens(y, x, n * (int64_t)sizeof(bf16));
+    launch(wide ? round_to_bf16<4> : round_to_bf16<1>, grid_for(n, wide ? 4 : 1, 256), 256, 0, y, x, n);
+}
+
+/* part [gridDim.y, C]: each row the column sums of every gridDim.y-th eight of x's rows. Each number is read once: 2
+ * bytes and 1 FLOP in bf16. */
+enum { SUM_WARPS = 8, SUM_PIECES = 128 };
+template <typename T, int V> static __global__ void column_sums(float *part, const T *x, int64_t n, int64_t C) {
+    __shared__ float sums[SUM_WARPS][WARP * V];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const int64_t c0 = (int64_t)blockIdx.x * WARP * V, c = c0 + lane * V;
+    float v[V] = {};
+    if (c < C) {
+#pragma unroll 4
+        for (int64_t r = (int64_t)blockIdx.y * SUM_WARPS + warp; r < n; r += (int64_t)gridDim.y * SUM_WARPS) {
+            const Pack<T, V> row = load<V>(x + r * C + c);
+            for (int i = 0; i < V; i++) v[i] += to_float(row.at[i]);
+        }
+    }
+    for (int i = 0; i < V; i++) sums[warp][lane * V + i] = v[i];
+    __syncthreads();
+    for (int i = threadIdx.x; i < WARP * V && c0 + i < C; i += SUM_WARPS * WARP) {
+        float sum = 0;
+        for (int w = 0; w < SUM_WARPS; w++) sum += sums[w][i];
+        part[blockIdx.y * C + c0 + i] = sum;
+    }
+}
+
+static void run_column_sums(float *to, Tensor x, int64_t n, int64_t C, bool accumulate) {
+    const int64_t eights = ceil_div(n, (int64_t)SUM_WARPS), pieces = eights < SUM_PIECES ? eights : SUM_PIECES;
+    float *part = (float *)workspace((size_t)(pieces * C) * sizeof *part);
+    with_type(x.dtype, [&](auto t) {
+        typedef decltype(t) T;
+        enum { N = Pack<T>::N };
+        const bool wide = in_sixteens(x.p, C * (int64_t)sizeof(T));
+        const dim3 grid((unsigned)ceil_div(C, (int64_t)WARP * (wide ? N : 1)), (unsigned)pieces);
+        launch(wide ? column_sums<T, N> : column_sums<T, 1>, grid, SUM_WARPS * WARP, 0, part, (const T *)x.p, n, C);
+    });
+    launch(add_pieces, (unsigned)ceil_div(C, (int64_t)256), 256, 0, to, part, (int)pieces, C, accumulate);
+}
+
+/* ---- linear: fp8 ------------------------------------------------------------------------------------------ */
+
+/* Hopper multiplies fp8 only if both operands run along the sum, so each tensor that is summed over its rows is turned
+ * over while it is rounded. A tensor's scale comes from its own largest number, found in a sweep before (bf16 read: 2
+ * bytes), never from earlier steps: there is nothing to save for a resumed run to be the same. Norms and GELU could
+ * find that number while they write the tensor, and save the sweep: `scale` is where they would leave it. */
+typedef struct Scale {
+    uint32_t largest; /* magnitude, as the bits of an fp32: those of positive numbers are ordered as they are */
+    float inverse;    /* what the rounded numbers are to be multiplied by */
+} Scale;
+
+static __global__ void largest_of(Scale *scale, const bf16 *x, int64_t n) {
+    enum { V = Pack<bf16>::N };
+    const int64_t step = (int64_t)gridDim.x * blockDim.x * V;
+    uint32_t most = 0;
+    for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V; i < n; i += step) {
+        const Pack<bf16> v = load<V>(x + i);
+        for (int c = 0; c < V; c++) {
+            const uint32_t bits = __float_as_uint(to_float(v.at[c])) & 0x7fffffff;
+            most = bits > most ? bits : most;
+        }
+    }
+    for (int d = WARP / 2; d > 0; d /= 2) {
+        const uint32_t other = __shfl_xor_sync(ALL_LANES, most, d);
+        most = other > most ? other : most;
+    }
+    if (threadIdx.x % WARP == 0) atomicMax(&scale->largest, most);
+}
+
+/* Eight numbers by a scale, rounded; what is too large becomes the largest there is, and a NaN stays one. */
+static __device__ inline Pack<uint8_t, 8> to_fp8(const Pack<bf16> &x, float scale, __nv_fp8_interpretation_t kind) {
+    Pack<uint8_t, 8> y;
+    for (int c = 0; c < 8; c += 2) {
+        const __nv_fp8x2_storage_t two = __nv_cvt_float2_to_fp8x2(
+            make_float2(to_float(x.at[c]) * scale, to_float(x.at[c + 1]) * scale), __NV_SATFINITE, kind);
+        y.at[c] = (uint8_t)two, y.at[c + 1] = (uint8_t)(two >> 8);
+    }
+    return y;
+}
+
+/* straight [R, C] and turned [C, R] (either may be NULL) = x [R, C] rounded; R and C are multiples of 16. 2 bytes read
+ * and 1 or 2 written a number, by tiles of 64 x 64. */
+enum { TURN = 64, TURN_PITCH = TURN + 4 };
+static __global__ void quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const bf16 *x, int64_t R, int64_t C,
+                                __nv_fp8_interpretation_t kind) {
+    __shared__ __align__(16) uint8_t tile[TURN][TURN_PITCH];
+    const int64_t r0 = (int64_t)blockIdx.y * TURN, c0 = (int64_t)blockIdx.x * TURN;
+    const float top = kind == __NV_E4M3 ? 448 : 57344, largest = __uint_as_float(scale->largest);
+    const float by = largest > 0 ? fminf(top / largest, 1e30f) : largest == 0 ? 1 : largest; /* a NaN stays one */
+    if (blockIdx.x + blockIdx.y + threadIdx.x == 0) scale->inverse = 1 / by;
+    for (int i = threadIdx.x; i < TURN * TURN / 8; i += blockDim.x) {
+        const int r = i / (TURN / 8), c = i % (TURN / 8) * 8;
+        if (r0 + r >= R || c0 + c >= C) continue;
+        const Pack<uint8_t, 8> y = to_fp8(load<8>(x + (r0 + r) * C + c0 + c), by, kind);
+        if (straight) store(straight + (r0 + r) * C + c0 + c, y);
+        for (int k = 0; k < 8; k += 4) store(&tile[r][c + k], load<4>(y.at + k));
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; turned && i < TURN * TURN / 16; i += blockDim.x) {
+        const int c = i / (TURN / 16), r = i % (TURN / 16) * 16;
+        if (r0 + r >= R || c0 + c >= C) continue;
+        Pack<uint8_t, 16> y;
+        for (int k = 0; k < 16; k++) y.at[k] = tile[r + k][c];
+        store(turned + (c0 + c) * R + r0 + r, y);
+    }
+}
+
+static void run_quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const void *x, int64_t R, int64_t C,
+                         __nv_fp8_interpretation_t kind) {
+    cuda_zero(&scale->largest, sizeof scale->largest);
+    launch(largest_of, grid_for(R * C, 8, 256), 256, 0, scale, (const bf16 *)x, R * C);
+    const dim3 tiles((unsigned)ceil_div(C, (int64_t)TURN), (unsigned)ceil_div(R, (int64_t)TURN));
+    launch(quantise, tiles, 256, 0, straight, turned, scale, (const bf16 *)x, R, C, kind);
+}
+
+/* ---- linear: few rows ------------------------------------------------------------------------------------- */
+
+/* Decoding: up to FEW rows. A product with so few is bound by reading W, 2 bytes (in bf16) for 2 n FLOPs, so W goes
+ * by once, 16 bytes a load, straight into registers, and the rest must not hold that up: bias and GELU are done here,
+ * in one launch. A row's sums are taken in the same order whatever n, and whatever stands in other rows. */
+enum { FEW = 8, FEW_THREADS = 512, FEW_WARPS = FEW_THREADS / WARP, FEW_ROWS = 4 };
+
+/* The sums of v [M] over those lanes of a warp whose numbers agree below bit STOP, in one tree for every M. At each
+ * step a lane gives half of its sums away, so that the last lanes hold few each: afterwards v[i] is that of element
+ * (what is returned) + i, for i < max(1, M STOP / WARP); negative: another lane holds the same. */
+template <int M, int D, int STOP> static __device__ inline int fold(float *v, int lane) {
+    if constexpr (D < STOP)
+        return 0;
+    else if constexpr (M > 1) {
+        const bool upper = lane & D;
+        for (int i = 0; i < M / 2; i++) {
+            const float give = upper ? v[i] : v[i + M / 2], keep = upper ? v[i + M / 2] : v[i];
+            v[i] = keep + __shfl_xor_sync(ALL_LANES, give, D);
+        }
+        return fold<M / 2, D / 2, STOP>(v, lane) + (upper ? M / 2 : 0);
+    } else {
+        v[0] += __shfl_xor_sync(ALL_LANES, v[0], D);
+        return fold<1, D / 2, STOP>(v, lane) - (lane & D ? 1 << 16 : 0);
+    }
+}
+
+static __device__ inline void put(Tensor t, int64_t i, float v) {
+    if (t.dtype == DT_BF16)
+        ((bf16 *)t.p)[i] = from_float<bf16>(v);
+    else
+        ((float *)t.p)[i] = v;
+}
+
+static __device__ inline void finish(Tensor y, Tensor pre, const float *bias, Act act, float v, int64_t r, int64_t c,
+                                     int64_t C) {
+    if (bias) v += bias[c];
+    if (pre.p) put(pre, r * C + c, v);
+    put(y, r * C + c, act == ACT_GELU ? gelu(v) : v);
+}
+
+/* W [in, out]. A lane has V columns, L lanes stand side by side, and the block's FEW_THREADS / L such groups share the
+ * rows of W out among them. N >= n rows of x. */
+template <typename T, int V, int L, int N>
+static __global__ void __launch_bounds__(FEW_THREADS)
+    few_by_columns(Tensor y, Tensor pre, const T *x, const T *w, const float *bias, Act act, int n, int64_t in,
+                   int64_t out) {
+    enum { M = N * V, HELD = M * L > WARP ? M * L / WARP : 1, WIDTH = V * L };
+    __shared__ float sums[FEW_WARPS][N * WIDTH];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, side = lane % L;
+    const int64_t c0 = (int64_t)blockIdx.x * WIDTH, c = c0 + side * V;
+    float v[M] = {};
+    if (c < out) {
+#pragma unroll 4
+        for (int64_t k = threadIdx.x / L; k < in; k += FEW_THREADS / L) {
+            const Pack<T, V> row = load<V>(w + k * out + c);
+            for (int r = 0; r < N; r++) {
+                const float f = to_float(x[(r < n ? r : 0) * in + k]);
+                for (int i = 0; i < V; i++) v[r * V + i] += f * to_float(row.at[i]);
+            }
+        }
+    }
+    const int at = fold<M, WARP / 2, L>(v, lane);
+    if (at >= 0)
+        for (int i = 0; i < HELD; i++) sums[warp][((at + i) / V * L + side) * V + (at + i) % V] = v[i];
+    __syncthreads();
+    for (int i = threadIdx.x; i < n * WIDTH; i += FEW_THREADS) {
+        float sum = 0;
+        for (int k = 0; k < FEW_WARPS; k++) sum += sums[k][i];
+        if (c0 + i % WIDTH < out) finish(y, pre, bias, act, sum, i / WIDTH, c0 + i % WIDTH, out);
+    }
+}
+
+/* W [out, in]. A warp has FEW_ROWS rows of W, and goes along them with all its lanes. */
+template <typename T, int V, int N>
+static __global__ void __launch_bounds__(FEW_THREADS)
+    few_by_rows(Tensor y, Tensor pre, const T *x, const T *w, const float *bias, Act act, int n, int64_t in,
+                int64_t out) {
+    enum { M = N * FEW_ROWS, HELD = M > WARP ? M / WARP : 1 };
+    const int lane = threadIdx.x % WARP;
+    const int64_t o0 = ((int64_t)blockIdx.x * FEW_WARPS + threadIdx.x / WARP) * FEW_ROWS;
+    float v[M] = {};
+    if (o0 >= out) return;
+#pragma unroll 2
+    for (int64_t k = lane * V; k < in; k += WARP * V) {
+        Pack<T, V> row[FEW_ROWS];
+        for (int j = 0; j < FEW_ROWS; j++) row[j] = load<V>(w + (o0 + j < out ? o0 + j : o0) * in + k);
+        for (int r = 0; r < N; r++) {
+            const Pack<T, V> f = load<V>(x + (r < n ? r : 0) * in + k);
+            for (int j = 0; j < FEW_ROWS; j++)
+                for (int i = 0; i < V; i++) v[r * FEW_ROWS + j] += to_float(f.at[i]) * to_float(row[j].at[i]);
+        }
+    }
+    const int at = fold<M, WARP / 2, 1>(v, lane);
+    if (at < 0) return;
+    for (int i = 0; i < HELD; i++) {
+        const int r = (at + i) / FEW_ROWS, j = (at + i) % FEW_ROWS;
+        if (r < n && o0 + j < out) finish(y, pre, bias, act, v[i], r, o0 + j, out);
+    }
+}
+
+/* The same for rows and columns of any number and place: V and L that always fit. */
+template <typename T, int V, int N>
+static void run_few(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias, Act act,
+                    int64_t n) {
+    enum { ENOUGH = 128 }; /* blocks, before they get wider */
+    const auto go = [&](auto kernel, int64_t blocks) {
+        launch(kernel, (unsigned)blocks, FEW_THREADS, 0, y, pre, (const T *)x.p, (const T *)w, bias, act, (int)n, s->in,
+               s->out);
+    };
+    const int64_t packs = ceil_div(s->out, (int64_t)V);
+    if (s->out_major)
+        go(few_by_rows<T, V, N>, ceil_div(s->out, (int64_t)FEW_WARPS * FEW_ROWS));
+    else if (packs >= 8 * ENOUGH)
+        go(few_by_columns<T, V, 8, N>, ceil_div(packs, (int64_t)8));
+    else if (packs >= 4 * ENOUGH)
+        go(few_by_columns<T, V, 4, N>, ceil_div(packs, (int64_t)4));
+    else
+        go(few_by_columns<T, V, 2, N>, ceil_div(packs, (int64_t)2));
+}
+
+static void few_forward(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias, Act act,
+                        int64_t n) {
+    with_type(x.dtype, [&](auto t) {
+        typedef decltype(t) T;
+        enum { V = Pack<T>::N };
+        const bool wide = in_sixteens(w, s->out_major ? x.p : w, (s->out_major ? s->in : s->out) * (int64_t)sizeof(T));
+        if (!wide)
+            run_few<T, 1, FEW>(y, pre, x, w, s, bias, act, n);
+        else if (n == 1)
+            run_few<T, V, 1>(y, pre, x, w, s, bias, act, n);
+        else if (n <= 4)
+            run_few<T, V, 4>(y, pre, x, w, s, bias, act, n);
+        else
+            run_few<T, V, FEW>(y, pre, x, w, s, bias, act, n);
+    });
+}
+
+/* ---- linear: the ops -------------------------------------------------------------------------------------- */
+
+/* One allocation, in this order; what is not needed has no bytes. */
+struct Linear {
+    LinearSpec s;
+    char *own;
+    bf16 *w;        /* as the master, unless there is a mirror: then it is that */
+    bf16 *bias;     /* [out] rounded: what epilogues to bf16 take */
+    float *dbias;   /* [out]: what epilogues give, before it is added to the gradient */
+    uint8_t *out_in, *in_out;     /* [out, in], [in, out] in e4m3: for y, and for dx */
+    Scale *scale;                 /* [3], of W, x, dy */
+    mutable const float *bias_of; /* which bias was rounded last: refresh rounds it again */
+};
+
+static bool is_trained_in_fp8(const LinearSpec *s) {
+    return s->compute == DT_F8 && s->in % 16 == 0 && s->out % 16 == 0;
+}
+
+static bool is_fp32(const LinearSpec *s) {
+    return dtype_of_tensors(s->compute) == DT_F32;
+}
+
+template <typename T> static void take_part(T **at, char *base, size_t *used, bool wanted, int64_t n) {
+    if (!wanted) return;
+    if (base) *at = (T *)(base + *used);
+    *used += ceil_div((size_t)n * sizeof(T), (size_t)256) * 256;
+}
+
+/* The bytes of all parts; and their places, once l->own is there. */
+static size_t linear_parts(Linear *l) {
+    const LinearSpec *s = &l->s;
+    const bool f8 = is_trained_in_fp8(s);
+    size_t used = 0;
+    take_part(&l->w, l->own, &used, !is_fp32(s) && !s->copy, s->in * s->out);
+    take_part(&l->bias, l->own, &used, !is_fp32(s), s->out);
+    take_part(&l->dbias, l->own, &used, s->dw != NULL, s->out);
+    take_part(&l->out_in, l->own, &used, f8, s->in * s->out);
+    take_part(&l->in_out, l->own, &used, f8 && s->dw, s->in * s->out);
+    take_part(&l->scale, l->own, &used, f8, 3);
+    return used;
+}
+
+static size_t cuda_linear_bytes(const LinearSpec *s) {
+    Linear l = {};
+    l.s = *s;
+    return linear_parts(&l);
+}
+
+static void cuda_linear_free(Linear *l) {
+    if (!l) return;
+    cuda_release(l->own);
+    free(l);
+}
+
+/* x, dy, and both turned over, in e4m3 or e5m2; or the pieces of column sums. */
+static size_t linear_scratch(const LinearSpec *s) {
+    const size_t fp8 = is_trained_in_fp8(s) ? 2 * (size_t)(s->max_rows * (s->in + s->out)) : 0;
+    const size_t sums = (size_t)(SUM_PIECES * s->out) * sizeof(float);
+    return fp8 > sums ? fp8 : sums;
+}
+
+static Linear *cuda_linear_create(const LinearSpec *s, Err *e) {
+    Linear *l = (Linear *)xcalloc(1, sizeof *l);
+    l->s = *s;
+    const size_t bytes = linear_parts(l);
+    if (!workspace_grow(linear_scratch(s), e)) return free(l), (Linear *)NULL;
+    if (bytes && !(l->own = (char *)cuda_alloc(bytes, "prepared weights", e))) return free(l), (Linear *)NULL;
+    linear_parts(l);
+    if (s->copy) l->w = (bf16 *)s->copy;
+    return l;
+}
+
+static void cuda_linear_refresh(Linear *l, bool mirrored) {
+    const LinearSpec *s = &l->s;
+    if (is_fp32(s)) return;
+    if (!(mirrored && s->copy)) run_round(l->w, s->w, s->in * s->out);
+    if (l->bias_of) run_round(l->bias, l->bias_of, s->out);
+    if (!l->scale) return;
+    uint8_t *straight = s->out_major ? l->out_in : l->in_out, *turned = s->out_major ? l->in_out : l->out_in;
+    run_quantise(straight, turned, &l->scale[0], l->w, s->out_major ? s->out : s->in, s->out_major ? s->in : s->out,
+                 __NV_E4M3);
+}
+
+static Tensor linear_weight(const Linear *l) {
+    return is_fp32(&l->s) ? tensor(l->s.w, DT_F32) : tensor(l->w, DT_BF16);
+}
+
+static Product product_of(const Linear *l, int64_t m, int64_t n, int64_t k, Dtype d) {
+    const cudaDataType_t type = lt_type(dtype_of_tensors(l->s.compute));
+    Product p = {};
+    p.p.m = m, p.p.n = n, p.p.k = k;
+    p.p.type_a = p.p.type_b = type, p.p.type_d = lt_type(d);
+    p.p.op_a = p.p.op_b = CUBLAS_OP_N;
+    p.p.compute = l->s.compute == DT_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    p.p.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    return p;
+}
+
+/* Operands: row-major matrices whose rows are `row` long. turned: the library is to turn them over. */
+static void set_a(Product *p, const void *a, int64_t row, bool turned) {
+    p->a = a, p->p.lda = row, p->p.op_a = turned ? CUBLAS_OP_T : CUBLAS_OP_N;
+}
+static void set_b(Product *p, const void *b, int64_t row, bool turned) {
+    p->b = b, p->p.ldb = row, p->p.op_b = turned ? CUBLAS_OP_T : CUBLAS_OP_N;
+}
+static void set_fp8(Product *p, cudaDataType_t a, const Scale *scale_a, cudaDataType_t b, const Scale *scale_b) {
+    p->p.type_a = a, p->p.type_b = b, p->scale_a = &scale_a->inverse, p->scale_b = &scale_b->inverse;
+}
+
+/* d's place; with it, all pointers are known but those of the epilogue. */
+static void set_d(Product *p, const Linear *l, void *d, int64_t rows) {
+    const Problem *q = &p->p;
+    p->d = d;
+    p->p.wide = in_sixteens(p->a, p->b, d, q->lda * lt_size(q->type_a), q->ldb * lt_size(q->type_b),
+                            q->m * lt_size(q->type_d));
+    p->often = l->s.dw && rows == l->s.max_rows;
+}
+
+/* Epilogues need whole 16 bytes everywhere. */
+static bool multiply_with(Product p, uint32_t epilogue, void *bias, void *aux) {
+    if (!p.p.wide || !in_sixteens(bias, aux)) return false;
+    p.p.epilogue = epilogue, p.bias = bias, p.aux = aux;
+    return multiply(&p);
+}
+
+static void multiply_plain(const Product *p) {
+    CHECK(multiply(p), "cuBLASLt has no algorithm for a product of %lld x %lld x %lld", (long long)p->p.m,
+          (long long)p->p.n, (long long)p->p.k);
+}
+
+/* What an epilogue adds to a D of dtype d. */
+static void *bias_operand(const Linear *l, const float *bias, Dtype d) {
+    if (!bias || d == DT_F32) return (void *)bias;
+    if (l->bias_of != bias) run_round(l->bias, bias, l->s.out);
+    l->bias_of = bias;
+    return l->bias;
+}
+
+/* fp8 wants everything in sixteens, sums too. */
+template <typename... Pointers> static bool fits_fp8(const Linear *l, int64_t n, Pointers... all) {
+    return l->scale && n % 16 == 0 && in_sixteens(all...);
+}
+
+/* y^T [out, n] = W^T x^T. */
+static Product product_forward(const Linear *l, Tensor y, Tensor x, int64_t n) {
+    const LinearSpec *s = &l->s;
+    Product p = product_of(l, s->out, n, s->in, y.dtype);
+    if (fits_fp8(l, n, x.p, y.p)) {
+        uint8_t *x8 = (uint8_t *)workspace((size_t)(n * s->in));
+        run_quantise(x8, NULL, &l->scale[1], x.p, n, s->in, __NV_E4M3);
+        set_a(&p, l->out_in, s->in, true), set_b(&p, x8, s->in, false);
+        set_fp8(&p, CUDA_R_8F_E4M3, &l->scale[0], CUDA_R_8F_E4M3, &l->scale[1]);
+    } else {
+        set_a(&p, linear_weight(l).p, s->out_major ? s->in : s->out, s->out_major);
+        set_b(&p, x.p, s->in, false);
+    }
+    set_d(&p, l, y.p, n);
+    return p;
+}
+
+/* 2 n in out FLOPs. */
+static void cuda_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
+                                int64_t n) {
+    CHECK(x.dtype == dtype_of_tensors(l->s.compute));
+    if (n <= FEW) return few_forward(y, pre, x, linear_weight(l).p, &l->s, bias, act, n);
+    const Product p = product_forward(l, y, x, n);
+    const bool can = act == ACT_GELU || !pre.p;
+    uint32_t epilogue = 0;
+    if (bias) epilogue |= CUBLASLT_EPILOGUE_BIAS;
+    if (act == ACT_GELU) epilogue |= pre.p ? CUBLASLT_EPILOGUE_GELU_AUX : CUBLASLT_EPILOGUE_GELU;
+    if (epilogue && can && multiply_with(p, epilogue, bias_operand(l, bias, y.dtype), pre.p)) return;
+    multiply_plain(&p);
+    if (bias || pre.p || act != ACT_NONE) run_activate(y, pre, y, bias, act, n, l->s.out);
+}
+
+/* In fp8: dy, dy turned, x turned, each [n (in or out)]. */
+typedef struct Fp8Operands {
+    bool used;
+    uint8_t *dy, *dy_turned, *x_turned;
+} Fp8Operands;
+
+static Fp8Operands quantise_operands(const Linear *l, Tensor dx, Tensor dy, Tensor x, int64_t n) {
+    const LinearSpec *s = &l->s;
+    Fp8Operands q = {};
+    if (!fits_fp8(l, n, dx.p, dy.p, x.p, s->dw)) return q;
+    q.used = true;
+    q.dy = (uint8_t *)workspace(linear_scratch(s)), q.dy_turned = q.dy + n * s->out, q.x_turned = q.dy_turned + n * s->out;
+    run_quantise(dx.p ? q.dy : NULL, q.dy_turned, &l->scale[2], dy.p, n, s->out, __NV_E5M2);
+    run_quantise(NULL, q.x_turned, &l->scale[1], x.p, n, s->in, __NV_E4M3);
+    return q;
+}
+
+/* dx^T [in, n] = W dy^T, times act'(pre). */
+static void backward_input(Tensor dx, Tensor dy, Tensor pre, Act act, const Linear *l, const Fp8Operands *q, int64_t n) {
+    const LinearSpec *s = &l->s;
+    Product p = product_of(l, s->in, n, s->out, dx.dtype);
+    if (q->used) {
+        set_a(&p, l->in_out, s->out, true), set_b(&p, q->dy, s->out, false);
+        set_fp8(&p, CUDA_R_8F_E4M3, &l->scale[0], CUDA_R_8F_E5M2, &l->scale[2]);
+    } else {
+        set_a(&p, linear_weight(l).p, s->out_major ? s->in : s->out, !s->out_major);
+        set_b(&p, dy.p, s->out, false);
+    }
+    set_d(&p, l, dx.p, n);
+    if (act == ACT_GELU && multiply_with(p, CUBLASLT_EPILOGUE_DGELU, NULL, pre.p)) return;
+    multiply_plain(&p);
+    if (act == ACT_GELU) run_gelu_backward(dx, pre, n * s->in);
+}
+
+/* dw (+)= x^T dy in the master's layout: its rows run over `a`'s columns, its columns over `b`'s. dbias comes from the
+ * same sweep over dy where the library can do that. */
+static void backward_weight(Tensor dy, Tensor x, Linear *l, const Fp8Operands *q, float *dbias, bool accumulate,
+                            int64_t n) {
+    const LinearSpec *s = &l->s;
+    const bool turned = s->out_major; /* then dw^T = x^T dy is [in, out] to the library, else dy^T x, [out, in] */
+    Product p = product_of(l, turned ? s->in : s->out, turned ? s->out : s->in, n, DT_F32);
+    if (q->used) {
+        set_a(&p, turned ? q->x_turned : q->dy_turned, n, true), set_b(&p, turned ? q->dy_turned : q->x_turned, n, false);
+        if (turned)
+            set_fp8(&p, CUDA_R_8F_E4M3, &l->scale[1], CUDA_R_8F_E5M2, &l->scale[2]);
+        else
+            set_fp8(&p, CUDA_R_8F_E5M2, &l->scale[2], CUDA_R_8F_E4M3, &l->scale[1]);
+    } else {
+        set_a(&p, turned ? x.p : dy.p, turned ? s->in : s->out, false);
+        set_b(&p, turned ? dy.p : x.p, turned ? s->out : s->in, true);
+    }
+    set_d(&p, l, s->dw, n);
+    p.add = accumulate;
+    if (dbias && !q->used &&
+        multiply_with(p, turned ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BGRADA, l->dbias, NULL)) {
+        launch(add_pieces, (unsigned)ceil_div(s->out, (int64_t)256), 256, 0, dbias, l->dbias, 1, s->out, accumulate);
+        return;
+    }
+    multiply_plain(&p);
+    if (dbias) run_column_sums(dbias, dy, n, s->out, accumulate);
+}
+
+/* 4 n in out FLOPs, half of them if there is no dx. */
+static void cuda_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act act, bool again, Linear *l,
+                                 float *dbias, bool accumulate, int64_t n) {
+    CHECK(l->s.dw, "backward through a linear that was created without a gradient");
+    CHECK(!again || (dx.p && act != ACT_NONE), "x is made again on the way to dx");
+    CHECK(dy.dtype == dtype_of_tensors(l->s.compute) && x.dtype == dy.dtype);
+    if (again) run_activate(x, NO_TENSOR, pre, NULL, act, n, l->s.in);
+    const Fp8Operands q = quantise_operands(l, dx, dy, x, n);
+    if (dx.p) backward_input(dx, dy, pre, act, l, &q, n);
+    backward_weight(dy, x, l, &q, dbias, accumulate, n);
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------ */
+
+static bool cuda_start(int threads, Err *e) {
+    int devices = 0;
+    (void)threads;
+    if (gpu.started) return true;
+    cudaError_t status = cudaGetDeviceCount(&devices);
+    if (status == cudaSuccess && devices == 0) status = cudaErrorNoDevice;
+    if (status == cudaSuccess) status = cudaSetDevice(0); /* of those that CUDA_VISIBLE_DEVICES leaves */
+    if (status == cudaSuccess) status = cudaGetDeviceProperties(&gpu.is, 0);
+    if (status != cudaSuccess) {
+        cudaGetLastError();
+        return err_set(e, "no GPU to compute on: %s; %s", cudaGetErrorString(status), cuda_hint(status));
+    }
+    if (gpu.is.major < 8)
+        return err_set(e, "%s has compute capability %d.%d; 8.0 or later is needed (train.device \"cpu\" needs none)",
+                       gpu.is.name, gpu.is.major, gpu.is.minor);
+    CUDA(cudaStreamCreateWithFlags(&queue, cudaStreamNonBlocking));
+    CUDA(cudaStreamCreateWithFlags(&gpu.copies, cudaStreamNonBlocking));
+    CUDA(cudaEventCreate(&gpu.from));
+    CUDA(cudaEventCreate(&gpu.to));
+    for (cudaEvent_t *event : {&down.there[0], &down.there[1], &asked.there})
+        CUDA(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+    for (int i = 0; i < STAGES; i++) {
+        CUDA(cudaEventCreateWithFlags(&up.arrived[i], cudaEventDisableTiming));
+        CUDA(cudaEventCreateWithFlags(&up.placed[i], cudaEventDisableTiming));
+    }
+    CUDA(cudaMallocHost((void **)&up.host, (size_t)STAGES * STAGE));
+    CUDA(cudaMallocHost((void **)&down.host, 2 * STAGE));
+    CUDA(cudaMallocHost((void **)&asked.host, QUESTION));
+    CUBLAS(cublasLtCreate(&gpu.blas));
+    up.device = (char *)cuda_alloc((size_t)STAGES * STAGE, "upload ring", e);
+    gpu.blas_scratch = (char *)cuda_alloc(LT_SCRATCH, "cuBLASLt's workspace", e);
+    gpu.bits = (unsigned long long *)cuda_alloc(sizeof *gpu.bits, "a fingerprint", e);
+    return gpu.started = up.device && gpu.blas_scratch && gpu.bits && workspace_grow(SCRATCH, e);
+}
+
+static void cuda_describe(char *buf, size_t n) {
+    char memory[24];
+    int runtime = 0, driver = 0;
+    CUDA(cudaRuntimeGetVersion(&runtime));
+    CUDA(cudaDriverGetVersion(&driver));
+    snprintf(buf, n, "%s, %d multiprocessors, %s, sm_%d%d, CUDA %d.%d (driver: %d.%d)", gpu.is.name,
+             gpu.is.multiProcessorCount, human_bytes((double)gpu.is.totalGlobalMem, memory), gpu.is.major, gpu.is.minor,
+             runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+}
+
+static bool cuda_has(Dtype compute) {
+    return compute != DT_F8 || gpu.is.major * 10 + gpu.is.minor >= 89;
+}
+
+static Dtype cuda_stream(Dtype compute) {
+    return dtype_of_tensors(compute);
+}
+
+static bool cuda_mirror(Dtype compute) {
+    return dtype_of_tensors(compute) == DT_BF16;
+}
+
+/* Dense, as data sheets say it; tf32 is half of bf16 and fp8 twice on all of these. Others: what a multiprocessor of
+ * their generation does in a clock. */
+static double cuda_peak_flops(Dtype compute) {
+    static const struct {
+        const char *name;
+        double bf16, fp32;
+    } known[] = {{"H100 PCIe", 756e12, 51e12}, {"H100", 989e12, 67e12}, {"H200", 989e12, 67e12},
+                 {"GH200", 989e12, 67e12},     {"A100", 312e12, 19.5e12}, {"B200", 2250e12, 75e12},
+                 {"L40S", 362e12, 91.6e12},    {"RTX 4090", 165e12, 82.6e12}, {"RTX 3090", 71e12, 35.6e12}};
+    int kilohertz = 0;
+    CUDA(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0));
+    const double clocks = 1e3 * kilohertz * gpu.is.multiProcessorCount;
+    double bf16 = clocks * (gpu.is.major >= 9 ? 4096 : gpu.is.minor ? 1024 : 2048);
+    double fp32 = clocks * (gpu.is.major * 10 + gpu.is.minor == 80 ? 128 : 256);
+    for (const auto &k : known)
+        if (strstr(gpu.is.name, k.name)) {
+            bf16 = k.bf16, fp32 = k.fp32;
+            break;
+        }
+    return compute == DT_F32 ? fp32 : compute == DT_TF32 ? bf16 / 2 : compute == DT_F8 ? 2 * bf16 : bf16;
+}
+
+/* What a program needs beside its plan: workspace for fp8 operands, algorithms and kernels that load later, graphs,
+ * and what splitting memory into pieces wastes. */
+static size_t cuda_room(void) {
+    const size_t reserve = (size_t)768 << 20;
+    size_t left, all;
+    CUDA(cudaMemGetInfo(&left, &all));
+    return left > reserve ? left - reserve : 0;
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------- */
+
+extern "C" const Ops cuda_ops = {
+    .name = "cuda",
+    .queues = true,
+    .logits_bytes = (size_t)1 << 30, /* 10,000 rows of GPT-2's: the head's gradient is read and written only so often */
+    .start = cuda_start,
+    .describe = cuda_describe,
+    .has = cuda_has,
+    .stream = cuda_stream,
+    .mirror = cuda_mirror,
+    .peak_flops = cuda_peak_flops,
+    .room = cuda_room,
+    .alloc = cuda_alloc,
+    .release = cuda_release,
+    .to_device = cuda_to_device,
+    .to_host = cuda_to_host,
+    .zero = cuda_zero,
+    .copy = cuda_copy,
+    .wait = cuda_wait,
+    .ask = cuda_ask,
+    .answer = cuda_answer,
+    .replay = cuda_replay,
+    .replay_end = cuda_replay_end,
+    .graph_free = cuda_graph_free,
+    .linear_bytes = cuda_linear_bytes,
+    .linear_create = cuda_linear_create,
+    .linear_free = cuda_linear_free,
+    .linear_refresh = cuda_linear_refresh,
+    .linear_forward = cuda_linear_forward,
+    .linear_backward = cuda_linear_backward,
+};

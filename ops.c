@@ -1,4 +1,4 @@
-/* ops.c - floor 1: which op table drives this run. */
+/* ops.c - floor 1: which op table drives this run. The one place that knows whether CUDA was compiled in. */
 #include "ops.h"
 
 #include <string.h>
@@ -15,11 +15,28 @@ bool ops_precision(const Ops *ops, const char *name, Dtype *compute, Err *e) {
     return err_usage(e, "precision %s: not on this device (%s); bf16 and fp32 are", name, ops->name);
 }
 
+#ifdef GPT_CUDA
+extern const Ops cuda_ops;
+
+/* Starting it is how one finds out whether it can be used. */
+static const Ops *choose_gpu(bool must, Err *e) {
+    Err why = {0};
+    if (cuda_ops.start(0, &why)) return &cuda_ops;
+    if (!must) return note("on the CPU: %s", why.msg), &cpu_ops;
+    *e = why;
+    return NULL;
+}
+#else
+static const Ops *choose_gpu(bool must, Err *e) {
+    if (!must) return &cpu_ops;
+    err_usage(e, "train.device \"cuda\": this binary was built without CUDA");
+    return NULL;
+}
+#endif
+
 const Ops *ops_choose(const char *device, Err *e) {
-    if (!strcmp(device, "cpu") || !strcmp(device, "auto")) return &cpu_ops;
-    if (!strcmp(device, "cuda"))
-        err_usage(e, "train.device \"cuda\": this binary was built without CUDA");
-    else
-        err_usage(e, "train.device \"%s\": must be \"cpu\", \"cuda\" or \"auto\"", device);
+    if (!strcmp(device, "cpu")) return &cpu_ops;
+    if (!strcmp(device, "cuda") || !strcmp(device, "auto")) return choose_gpu(!strcmp(device, "cuda"), e);
+    err_usage(e, "train.device \"%s\": must be \"cpu\", \"cuda\" or \"auto\"", device);
     return NULL;
 }

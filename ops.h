@@ -163,7 +163,8 @@ typedef struct Ops {
     size_t (*linear_bytes)(const LinearSpec *s); /* memory for the prepared copies, for the plan */
     Linear *(*linear_create)(const LinearSpec *s, Err *e);
     void (*linear_free)(Linear *l);
-    /* The master has changed; once before the first use. mirrored: the optimizer has written the mirror already. */
+    /* The master, or the bias, has changed; once before the first use. mirrored: the optimizer has written the mirror
+     * already. */
     void (*linear_refresh)(Linear *l, bool mirrored);
     /* y [n, out] = act(x [n, in] W + bias [out] or NULL); pre [n, out], if present, gets the value before act. */
     void (*linear_forward)(Tensor y, Tensor pre, Tensor x, const Linear *l, const float *bias, Act act,
