@@ -38,37 +38,41 @@ typedef __nv_bfloat16 bf16;
 static const char *cuda_hint(cudaError_t status) {
     switch (status) {
     case cudaErrorMemoryAllocation:
-        return "the GPU's memory is full: a smaller train.micro_batch_size, train.recompute \"block\", or no other "
+        return "the GPU's memory is full: a smaller train.micro_batch_size, train.recompute \"block\", or no "
+               "other "
                "program on this GPU (nvidia-smi lists them)";
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
-        return "is the NVIDIA driver loaded and new enough (nvidia-smi), and does CUDA_VISIBLE_DEVICES leave a GPU?";
+        return "is the NVIDIA driver loaded and new enough (nvidia-smi), and does CUDA_VISIBLE_DEVICES leave "
+               "a GPU?";
     case cudaErrorNoKernelImageForDevice:
         return "this binary holds no code for this GPU: build it where the GPU is";
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
-        return "a fault in a kernel, perhaps an earlier one: CUDA_LAUNCH_BLOCKING=1 or compute-sanitizer names it";
+        return "a fault in a kernel, perhaps an earlier one: CUDA_LAUNCH_BLOCKING=1 or compute-sanitizer "
+               "names it";
     case cudaErrorLaunchOutOfResources:
     case cudaErrorInvalidConfiguration:
-    case cudaErrorInvalidValue: return "a shape that this kernel cannot take: please report it with the model's config";
+    case cudaErrorInvalidValue:
+        return "a shape that this kernel cannot take: please report it with the model's config";
     default: return "an error of the device or its driver: see dmesg and nvidia-smi, then try again";
     }
 }
 
 /* A failed call ends the program: nothing it queued can be trusted. Allocation is the exception, see cuda_alloc. */
-#define CUDA(call)                                                                                          \
-    do {                                                                                                    \
-        const cudaError_t status_ = (call);                                                                 \
-        if (status_ != cudaSuccess)                                                                         \
-            check_failed(__FILE__, __LINE__, #call, "%s (%s); %s", cudaGetErrorString(status_),             \
-                         cudaGetErrorName(status_), cuda_hint(status_));                                    \
+#define CUDA(call)                                                                              \
+    do {                                                                                        \
+        const cudaError_t status_ = (call);                                                     \
+        if (status_ != cudaSuccess)                                                             \
+            check_failed(__FILE__, __LINE__, #call, "%s (%s); %s", cudaGetErrorString(status_), \
+                         cudaGetErrorName(status_), cuda_hint(status_));                        \
     } while (0)
-#define CUBLAS(call)                                                                                        \
-    do {                                                                                                    \
-        const cublasStatus_t status_ = (call);                                                              \
-        if (status_ != CUBLAS_STATUS_SUCCESS)                                                               \
-            check_failed(__FILE__, __LINE__, #call, "%s; CUBLASLT_LOG_LEVEL=5 says more",                   \
-                         cublasLtGetStatusString(status_));                                                 \
+#define CUBLAS(call)                                                                      \
+    do {                                                                                  \
+        const cublasStatus_t status_ = (call);                                            \
+        if (status_ != CUBLAS_STATUS_SUCCESS)                                             \
+            check_failed(__FILE__, __LINE__, #call, "%s; CUBLASLT_LOG_LEVEL=5 says more", \
+                         cublasLtGetStatusString(status_));                               \
     } while (0)
 
 static cudaStream_t queue; /* all work */
@@ -78,14 +82,14 @@ template <typename... Params, typename... Args>
 static void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, Args... args) {
     enum { FREELY = 48 << 10 };
     if (shared > FREELY)
-        CUDA(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
+        CUDA(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  (int)shared));
     cudaLaunchConfig_t c = {};
     c.gridDim = grid, c.blockDim = block, c.dynamicSmemBytes = shared, c.stream = queue;
     CUDA(cudaLaunchKernelEx(&c, kernel, static_cast<Params>(args)...));
 }
 
-template <typename T>
-static __host__ __device__ T ceil_div(T a, T b) {
+template <typename T> static __host__ __device__ T ceil_div(T a, T b) {
     return (a + b - 1) / b;
 }
 
@@ -156,23 +160,20 @@ static __global__ void add_pieces(float *to, const float *part, int pieces, int6
 
 /* ---- memory and queues ----------------------------------------------------------------------------------- */
 
-enum {
-    STAGES = 16,          /* pieces that may be on their way to the device */
-    STAGE = 1 << 20,      /* bytes of one */
-    QUESTION = 256,       /* bytes of an answer */
-    SCRATCH = 64 << 20,   /* bytes of workspace from the start */
-    LT_SCRATCH = 32 << 20 /* of cuBLASLt's own: what NVIDIA advises for Hopper */
-};
+enum { STAGES = 16, QUESTION = 256 }; /* pieces that may be on their way to the device; bytes of an answer */
+constexpr size_t STAGE = 1 << 20;     /* bytes of a piece */
+constexpr size_t SCRATCH = 64 << 20;  /* bytes of workspace from the start */
+constexpr size_t LT_SCRATCH = 32 << 20; /* of cuBLASLt's own: what NVIDIA advises for Hopper */
 
 static struct {
     bool started;
     cudaDeviceProp is;
-    cudaStream_t copies; /* brings the host's data */
+    cudaStream_t copies;  /* brings the host's data */
     cudaEvent_t from, to; /* for timing */
     cublasLtHandle_t blas;
     char *blas_scratch;       /* [LT_SCRATCH] */
     unsigned long long *bits; /* [1] of a fingerprint */
-    char *scratch;          /* [scratch_bytes] */
+    char *scratch;            /* [scratch_bytes] */
     size_t scratch_bytes;
     bool recording; /* between replay and replay_end */
 } gpu;
@@ -180,11 +181,11 @@ static struct {
 /* A ring through pinned memory and a ring on the device. A piece leaves the host on `copies`, beside the work that is
  * queued, and goes to its place on `queue`, after it. The host waits only if it is STAGES pieces ahead. */
 static struct {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char *host, *device; /* [STAGES][STAGE] */
     cudaEvent_t arrived[STAGES], placed[STAGES];
     unsigned next;
-} up = {PTHREAD_MUTEX_INITIALIZER};
+} up;
 
 static struct {
     char *host; /* [2][STAGE], pinned */
@@ -199,7 +200,8 @@ static struct {
 
 /* What kernels may leave to each other within one op: at least SCRATCH bytes, more after workspace_grow. */
 static void *workspace(size_t bytes) {
-    CHECK(bytes <= gpu.scratch_bytes, "a kernel wants %zu bytes of workspace, there are %zu", bytes, gpu.scratch_bytes);
+    CHECK(bytes <= gpu.scratch_bytes, "a kernel wants %zu bytes of workspace, there are %zu", bytes,
+          gpu.scratch_bytes);
     return gpu.scratch;
 }
 
@@ -214,8 +216,9 @@ static void *cuda_alloc(size_t bytes, const char *what, Err *e) {
     }
     cudaGetLastError(); /* a full memory is no fault that stays */
     CUDA(cudaMemGetInfo(&there, &all));
-    err_set(e, "%s: the GPU has no room for %s (%s are free): %s; %s", what, human_bytes((double)bytes, wanted),
-            human_bytes((double)there, left), cudaGetErrorString(status), cuda_hint(status));
+    err_set(e, "%s: the GPU has no room for %s (%s are free): %s; %s", what,
+            human_bytes((double)bytes, wanted), human_bytes((double)there, left), cudaGetErrorString(status),
+            cuda_hint(status));
     return NULL;
 }
 
@@ -263,7 +266,8 @@ static void cuda_to_host(void *host, const void *src, size_t bytes) {
     for (size_t i = 0; i <= pieces; i++) {
         if (i < pieces) {
             const size_t at = i * STAGE, n = bytes - at < STAGE ? bytes - at : STAGE;
-            CUDA(cudaMemcpyAsync(down.host + i % 2 * STAGE, (const char *)src + at, n, cudaMemcpyDeviceToHost, queue));
+            CUDA(cudaMemcpyAsync(down.host + i % 2 * STAGE, (const char *)src + at, n, cudaMemcpyDeviceToHost,
+                                 queue));
             CUDA(cudaEventRecord(down.there[i % 2], queue));
         }
         if (i > 0) {
@@ -283,7 +287,7 @@ static void cuda_copy(void *dst, const void *src, size_t bytes) {
 }
 
 static void cuda_ask(const void *src, size_t bytes) {
-    CHECK(bytes <= QUESTION);
+    CHECK(bytes <= QUESTION, "%zu bytes are no question", bytes);
     CUDA(cudaMemcpyAsync(asked.host, src, asked.bytes = bytes, cudaMemcpyDeviceToHost, queue));
     CUDA(cudaEventRecord(asked.there, queue));
 }
@@ -433,8 +437,8 @@ static int plan_candidates(Plan *l, cublasLtMatmulHeuristicResult_t *found) {
     set_alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, l->p.type_b);
     set_alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, l->p.type_d);
     set_alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, l->p.type_d);
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(gpu.blas, l->desc, l->a, l->b, l->d, l->d, want, CANDIDATES, found, &n);
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(gpu.blas, l->desc, l->a, l->b, l->d, l->d,
+                                                                 want, CANDIDATES, found, &n);
     CUBLAS(cublasLtMatmulPreferenceDestroy(want));
     return status == CUBLAS_STATUS_SUCCESS ? n : 0;
 }
@@ -457,8 +461,10 @@ static void plan_open(Plan *l, const Product *p) {
     /* Forward in fp8 keeps fewer bits of a sum than gradients do, as Micikevicius et al. found to be enough. */
     if (loose) lt_set(l, CUBLASLT_MATMUL_DESC_FAST_ACCUM, loose);
     const bool ta = q.op_a == CUBLAS_OP_T, tb = q.op_b == CUBLAS_OP_T;
-    CUBLAS(cublasLtMatrixLayoutCreate(&l->a, q.type_a, (uint64_t)(ta ? q.k : q.m), (uint64_t)(ta ? q.m : q.k), q.lda));
-    CUBLAS(cublasLtMatrixLayoutCreate(&l->b, q.type_b, (uint64_t)(tb ? q.n : q.k), (uint64_t)(tb ? q.k : q.n), q.ldb));
+    CUBLAS(cublasLtMatrixLayoutCreate(&l->a, q.type_a, (uint64_t)(ta ? q.k : q.m), (uint64_t)(ta ? q.m : q.k),
+                                      q.lda));
+    CUBLAS(cublasLtMatrixLayoutCreate(&l->b, q.type_b, (uint64_t)(tb ? q.n : q.k), (uint64_t)(tb ? q.k : q.n),
+                                      q.ldb));
     CUBLAS(cublasLtMatrixLayoutCreate(&l->d, q.type_d, (uint64_t)q.m, (uint64_t)q.n, q.m));
     plan_bind(l, p);
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
@@ -479,8 +485,8 @@ static Plan *plan_of(const Product *p) {
 static cublasStatus_t plan_run(Plan *l, const cublasLtMatmulAlgo_t *algo, const Product *p) {
     const float one = 1, beta = p->add;
     plan_bind(l, p);
-    return cublasLtMatmul(gpu.blas, l->desc, &one, p->a, l->a, p->b, l->b, &beta, p->d, l->d, p->d, l->d, algo,
-                          gpu.blas_scratch, LT_SCRATCH, queue);
+    return cublasLtMatmul(gpu.blas, l->desc, &one, p->a, l->a, p->b, l->b, &beta, p->d, l->d, p->d, l->d,
+                          algo, gpu.blas_scratch, LT_SCRATCH, queue);
 }
 
 /* *sum += a hash of x [n], the same in any order. */
@@ -615,8 +621,8 @@ static void run_gelu_backward(Tensor dx, Tensor pre, int64_t n) {
         typedef decltype(t) T;
         enum { N = Pack<T>::N };
         const bool wide = in_sixteens(dx.p, pre.p, n * (int64_t)sizeof(T));
-        launch(wide ? gelu_backward<T, N> : gelu_backward<T, 1>, grid_for(n, wide ? N : 1, 256), 256, 0, (T *)dx.p,
-               (const T *)pre.p, n);
+        launch(wide ? gelu_backward<T, N> : gelu_backward<T, 1>, grid_for(n, wide ? N : 1, 256), 256, 0,
+               (T *)dx.p, (const T *)pre.p, n);
     });
 }
 
@@ -628,7 +634,8 @@ static void run_round(bf16 *y, const float *x, int64_t n) {
 /* part [gridDim.y, C]: each row the column sums of every gridDim.y-th eight of x's rows. Each number is read once: 2
  * bytes and 1 FLOP in bf16. */
 enum { SUM_WARPS = 8, SUM_PIECES = 128 };
-template <typename T, int V> static __global__ void column_sums(float *part, const T *x, int64_t n, int64_t C) {
+template <typename T, int V>
+static __global__ void column_sums(float *part, const T *x, int64_t n, int64_t C) {
     __shared__ float sums[SUM_WARPS][WARP * V];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int64_t c0 = (int64_t)blockIdx.x * WARP * V, c = c0 + lane * V;
@@ -650,14 +657,16 @@ template <typename T, int V> static __global__ void column_sums(float *part, con
 }
 
 static void run_column_sums(float *to, Tensor x, int64_t n, int64_t C, bool accumulate) {
-    const int64_t eights = ceil_div(n, (int64_t)SUM_WARPS), pieces = eights < SUM_PIECES ? eights : SUM_PIECES;
+    const int64_t eights = ceil_div(n, (int64_t)SUM_WARPS),
+                  pieces = eights < SUM_PIECES ? eights : SUM_PIECES;
     float *part = (float *)workspace((size_t)(pieces * C) * sizeof *part);
     with_type(x.dtype, [&](auto t) {
         typedef decltype(t) T;
         enum { N = Pack<T>::N };
         const bool wide = in_sixteens(x.p, C * (int64_t)sizeof(T));
         const dim3 grid((unsigned)ceil_div(C, (int64_t)WARP * (wide ? N : 1)), (unsigned)pieces);
-        launch(wide ? column_sums<T, N> : column_sums<T, 1>, grid, SUM_WARPS * WARP, 0, part, (const T *)x.p, n, C);
+        launch(wide ? column_sums<T, N> : column_sums<T, 1>, grid, SUM_WARPS * WARP, 0, part, (const T *)x.p,
+               n, C);
     });
     launch(add_pieces, (unsigned)ceil_div(C, (int64_t)256), 256, 0, to, part, (int)pieces, C, accumulate);
 }
@@ -669,8 +678,9 @@ static void run_column_sums(float *to, Tensor x, int64_t n, int64_t C, bool accu
  * bytes), never from earlier steps: there is nothing to save for a resumed run to be the same. Norms and GELU could
  * find that number while they write the tensor, and save the sweep: `scale` is where they would leave it. */
 typedef struct Scale {
-    uint32_t largest; /* magnitude, as the bits of an fp32: those of positive numbers are ordered as they are */
-    float inverse;    /* what the rounded numbers are to be multiplied by */
+    uint32_t
+        largest;   /* magnitude, as the bits of an fp32: those of positive numbers are ordered as they are */
+    float inverse; /* what the rounded numbers are to be multiplied by */
 } Scale;
 
 static __global__ void largest_of(Scale *scale, const bf16 *x, int64_t n) {
@@ -692,7 +702,8 @@ static __global__ void largest_of(Scale *scale, const bf16 *x, int64_t n) {
 }
 
 /* Eight numbers by a scale, rounded; what is too large becomes the largest there is, and a NaN stays one. */
-static __device__ inline Pack<uint8_t, 8> to_fp8(const Pack<bf16> &x, float scale, __nv_fp8_interpretation_t kind) {
+static __device__ inline Pack<uint8_t, 8> to_fp8(const Pack<bf16> &x, float scale,
+                                                 __nv_fp8_interpretation_t kind) {
     Pack<uint8_t, 8> y;
     for (int c = 0; c < 8; c += 2) {
         const __nv_fp8x2_storage_t two = __nv_cvt_float2_to_fp8x2(
@@ -705,12 +716,14 @@ static __device__ inline Pack<uint8_t, 8> to_fp8(const Pack<bf16> &x, float scal
 /* straight [R, C] and turned [C, R] (either may be NULL) = x [R, C] rounded; R and C are multiples of 16. 2 bytes read
  * and 1 or 2 written a number, by tiles of 64 x 64. */
 enum { TURN = 64, TURN_PITCH = TURN + 4 };
-static __global__ void quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const bf16 *x, int64_t R, int64_t C,
-                                __nv_fp8_interpretation_t kind) {
+static __global__ void quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const bf16 *x, int64_t R,
+                                int64_t C, __nv_fp8_interpretation_t kind) {
     __shared__ __align__(16) uint8_t tile[TURN][TURN_PITCH];
     const int64_t r0 = (int64_t)blockIdx.y * TURN, c0 = (int64_t)blockIdx.x * TURN;
     const float top = kind == __NV_E4M3 ? 448 : 57344, largest = __uint_as_float(scale->largest);
-    const float by = largest > 0 ? fminf(top / largest, 1e30f) : largest == 0 ? 1 : largest; /* a NaN stays one */
+    const float by = largest > 0    ? fminf(top / largest, 1e30f)
+                     : largest == 0 ? 1
+                                    : largest; /* a NaN stays one */
     if (blockIdx.x + blockIdx.y + threadIdx.x == 0) scale->inverse = 1 / by;
     for (int i = threadIdx.x; i < TURN * TURN / 8; i += blockDim.x) {
         const int r = i / (TURN / 8), c = i % (TURN / 8) * 8;
@@ -729,8 +742,8 @@ static __global__ void quantise(uint8_t *straight, uint8_t *turned, Scale *scale
     }
 }
 
-static void run_quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const void *x, int64_t R, int64_t C,
-                         __nv_fp8_interpretation_t kind) {
+static void run_quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const void *x, int64_t R,
+                         int64_t C, __nv_fp8_interpretation_t kind) {
     cuda_zero(&scale->largest, sizeof scale->largest);
     launch(largest_of, grid_for(R * C, 8, 256), 256, 0, scale, (const bf16 *)x, R * C);
     const dim3 tiles((unsigned)ceil_div(C, (int64_t)TURN), (unsigned)ceil_div(R, (int64_t)TURN));
@@ -770,8 +783,8 @@ static __device__ inline void put(Tensor t, int64_t i, float v) {
         ((float *)t.p)[i] = v;
 }
 
-static __device__ inline void finish(Tensor y, Tensor pre, const float *bias, Act act, float v, int64_t r, int64_t c,
-                                     int64_t C) {
+static __device__ inline void finish(Tensor y, Tensor pre, const float *bias, Act act, float v, int64_t r,
+                                     int64_t c, int64_t C) {
     if (bias) v += bias[c];
     if (pre.p) put(pre, r * C + c, v);
     put(y, r * C + c, act == ACT_GELU ? gelu(v) : v);
@@ -781,8 +794,8 @@ static __device__ inline void finish(Tensor y, Tensor pre, const float *bias, Ac
  * rows of W out among them. N >= n rows of x. */
 template <typename T, int V, int L, int N>
 static __global__ void __launch_bounds__(FEW_THREADS)
-    few_by_columns(Tensor y, Tensor pre, const T *x, const T *w, const float *bias, Act act, int n, int64_t in,
-                   int64_t out) {
+    few_by_columns(Tensor y, Tensor pre, const T *x, const T *w, const float *bias, Act act, int n,
+                   int64_t in, int64_t out) {
     enum { M = N * V, HELD = M * L > WARP ? M * L / WARP : 1, WIDTH = V * L };
     __shared__ float sums[FEW_WARPS][N * WIDTH];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, side = lane % L;
@@ -819,7 +832,7 @@ static __global__ void __launch_bounds__(FEW_THREADS)
     const int64_t o0 = ((int64_t)blockIdx.x * FEW_WARPS + threadIdx.x / WARP) * FEW_ROWS;
     float v[M] = {};
     if (o0 >= out) return;
-#pragma unroll 2
+#pragma unroll(N < FEW ? 2 : 1)
     for (int64_t k = lane * V; k < in; k += WARP * V) {
         Pack<T, V> row[FEW_ROWS];
         for (int j = 0; j < FEW_ROWS; j++) row[j] = load<V>(w + (o0 + j < out ? o0 + j : o0) * in + k);
@@ -839,12 +852,12 @@ static __global__ void __launch_bounds__(FEW_THREADS)
 
 /* The same for rows and columns of any number and place: V and L that always fit. */
 template <typename T, int V, int N>
-static void run_few(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias, Act act,
-                    int64_t n) {
+static void run_few(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias,
+                    Act act, int64_t n) {
     enum { ENOUGH = 128 }; /* blocks, before they get wider */
     const auto go = [&](auto kernel, int64_t blocks) {
-        launch(kernel, (unsigned)blocks, FEW_THREADS, 0, y, pre, (const T *)x.p, (const T *)w, bias, act, (int)n, s->in,
-               s->out);
+        launch(kernel, (unsigned)blocks, FEW_THREADS, 0, y, pre, (const T *)x.p, (const T *)w, bias, act,
+               (int)n, s->in, s->out);
     };
     const int64_t packs = ceil_div(s->out, (int64_t)V);
     if (s->out_major)
@@ -857,12 +870,13 @@ static void run_few(Tensor y, Tensor pre, Tensor x, const void *w, const LinearS
         go(few_by_columns<T, V, 2, N>, ceil_div(packs, (int64_t)2));
 }
 
-static void few_forward(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias, Act act,
-                        int64_t n) {
+static void few_forward(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias,
+                        Act act, int64_t n) {
     with_type(x.dtype, [&](auto t) {
         typedef decltype(t) T;
         enum { V = Pack<T>::N };
-        const bool wide = in_sixteens(w, s->out_major ? x.p : w, (s->out_major ? s->in : s->out) * (int64_t)sizeof(T));
+        const bool wide =
+            in_sixteens(w, s->out_major ? x.p : w, (s->out_major ? s->in : s->out) * (int64_t)sizeof(T));
         if (!wide)
             run_few<T, 1, FEW>(y, pre, x, w, s, bias, act, n);
         else if (n == 1)
@@ -880,9 +894,9 @@ static void few_forward(Tensor y, Tensor pre, Tensor x, const void *w, const Lin
 struct Linear {
     LinearSpec s;
     char *own;
-    bf16 *w;        /* as the master, unless there is a mirror: then it is that */
-    bf16 *bias;     /* [out] rounded: what epilogues to bf16 take */
-    float *dbias;   /* [out]: what epilogues give, before it is added to the gradient */
+    bf16 *w;                      /* as the master, unless there is a mirror: then it is that */
+    bf16 *bias;                   /* [out] rounded: what epilogues to bf16 take */
+    float *dbias;                 /* [out]: what epilogues give, before it is added to the gradient */
     uint8_t *out_in, *in_out;     /* [out, in], [in, out] in e4m3: for y, and for dx */
     Scale *scale;                 /* [3], of W, x, dy */
     mutable const float *bias_of; /* which bias was rounded last: refresh rounds it again */
@@ -953,8 +967,8 @@ static void cuda_linear_refresh(Linear *l, bool mirrored) {
     if (l->bias_of) run_round(l->bias, l->bias_of, s->out);
     if (!l->scale) return;
     uint8_t *straight = s->out_major ? l->out_in : l->in_out, *turned = s->out_major ? l->in_out : l->out_in;
-    run_quantise(straight, turned, &l->scale[0], l->w, s->out_major ? s->out : s->in, s->out_major ? s->in : s->out,
-                 __NV_E4M3);
+    run_quantise(straight, turned, &l->scale[0], l->w, s->out_major ? s->out : s->in,
+                 s->out_major ? s->in : s->out, __NV_E4M3);
 }
 
 static Tensor linear_weight(const Linear *l) {
@@ -979,7 +993,8 @@ static void set_a(Product *p, const void *a, int64_t row, bool turned) {
 static void set_b(Product *p, const void *b, int64_t row, bool turned) {
     p->b = b, p->p.ldb = row, p->p.op_b = turned ? CUBLAS_OP_T : CUBLAS_OP_N;
 }
-static void set_fp8(Product *p, cudaDataType_t a, const Scale *scale_a, cudaDataType_t b, const Scale *scale_b) {
+static void set_fp8(Product *p, cudaDataType_t a, const Scale *scale_a, cudaDataType_t b,
+                    const Scale *scale_b) {
     p->p.type_a = a, p->p.type_b = b, p->scale_a = &scale_a->inverse, p->scale_b = &scale_b->inverse;
 }
 
@@ -1060,14 +1075,16 @@ static Fp8Operands quantise_operands(const Linear *l, Tensor dx, Tensor dy, Tens
     Fp8Operands q = {};
     if (!fits_fp8(l, n, dx.p, dy.p, x.p, s->dw)) return q;
     q.used = true;
-    q.dy = (uint8_t *)workspace(linear_scratch(s)), q.dy_turned = q.dy + n * s->out, q.x_turned = q.dy_turned + n * s->out;
+    q.dy = (uint8_t *)workspace(linear_scratch(s)), q.dy_turned = q.dy + n * s->out,
+    q.x_turned = q.dy_turned + n * s->out;
     run_quantise(dx.p ? q.dy : NULL, q.dy_turned, &l->scale[2], dy.p, n, s->out, __NV_E5M2);
     run_quantise(NULL, q.x_turned, &l->scale[1], x.p, n, s->in, __NV_E4M3);
     return q;
 }
 
 /* dx^T [in, n] = W dy^T, times act'(pre). */
-static void backward_input(Tensor dx, Tensor dy, Tensor pre, Act act, const Linear *l, const Fp8Operands *q, int64_t n) {
+static void backward_input(Tensor dx, Tensor dy, Tensor pre, Act act, const Linear *l, const Fp8Operands *q,
+                           int64_t n) {
     const LinearSpec *s = &l->s;
     Product p = product_of(l, s->in, n, s->out, dx.dtype);
     if (q->used) {
@@ -1085,13 +1102,15 @@ static void backward_input(Tensor dx, Tensor dy, Tensor pre, Act act, const Line
 
 /* dw (+)= x^T dy in the master's layout: its rows run over `a`'s columns, its columns over `b`'s. dbias comes from the
  * same sweep over dy where the library can do that. */
-static void backward_weight(Tensor dy, Tensor x, Linear *l, const Fp8Operands *q, float *dbias, bool accumulate,
-                            int64_t n) {
+static void backward_weight(Tensor dy, Tensor x, Linear *l, const Fp8Operands *q, float *dbias,
+                            bool accumulate, int64_t n) {
     const LinearSpec *s = &l->s;
-    const bool turned = s->out_major; /* then dw^T = x^T dy is [in, out] to the library, else dy^T x, [out, in] */
+    const bool turned =
+        s->out_major; /* then dw^T = x^T dy is [in, out] to the library, else dy^T x, [out, in] */
     Product p = product_of(l, turned ? s->in : s->out, turned ? s->out : s->in, n, DT_F32);
     if (q->used) {
-        set_a(&p, turned ? q->x_turned : q->dy_turned, n, true), set_b(&p, turned ? q->dy_turned : q->x_turned, n, false);
+        set_a(&p, turned ? q->x_turned : q->dy_turned, n, true),
+            set_b(&p, turned ? q->dy_turned : q->x_turned, n, false);
         if (turned)
             set_fp8(&p, CUDA_R_8F_E4M3, &l->scale[1], CUDA_R_8F_E5M2, &l->scale[2]);
         else
@@ -1104,7 +1123,8 @@ static void backward_weight(Tensor dy, Tensor x, Linear *l, const Fp8Operands *q
     p.add = accumulate;
     if (dbias && !q->used &&
         multiply_with(p, turned ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BGRADA, l->dbias, NULL)) {
-        launch(add_pieces, (unsigned)ceil_div(s->out, (int64_t)256), 256, 0, dbias, l->dbias, 1, s->out, accumulate);
+        launch(add_pieces, (unsigned)ceil_div(s->out, (int64_t)256), 256, 0, dbias, l->dbias, 1, s->out,
+               accumulate);
         return;
     }
     multiply_plain(&p);
@@ -1138,8 +1158,9 @@ static bool cuda_start(int threads, Err *e) {
         return err_set(e, "no GPU to compute on: %s; %s", cudaGetErrorString(status), cuda_hint(status));
     }
     if (gpu.is.major < 8)
-        return err_set(e, "%s has compute capability %d.%d; 8.0 or later is needed (train.device \"cpu\" needs none)",
-                       gpu.is.name, gpu.is.major, gpu.is.minor);
+        return err_set(
+            e, "%s has compute capability %d.%d; 8.0 or later is needed (train.device \"cpu\" needs none)",
+            gpu.is.name, gpu.is.major, gpu.is.minor);
     CUDA(cudaStreamCreateWithFlags(&queue, cudaStreamNonBlocking));
     CUDA(cudaStreamCreateWithFlags(&gpu.copies, cudaStreamNonBlocking));
     CUDA(cudaEventCreate(&gpu.from));
@@ -1166,8 +1187,8 @@ static void cuda_describe(char *buf, size_t n) {
     CUDA(cudaRuntimeGetVersion(&runtime));
     CUDA(cudaDriverGetVersion(&driver));
     snprintf(buf, n, "%s, %d multiprocessors, %s, sm_%d%d, CUDA %d.%d (driver: %d.%d)", gpu.is.name,
-             gpu.is.multiProcessorCount, human_bytes((double)gpu.is.totalGlobalMem, memory), gpu.is.major, gpu.is.minor,
-             runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+             gpu.is.multiProcessorCount, human_bytes((double)gpu.is.totalGlobalMem, memory), gpu.is.major,
+             gpu.is.minor, runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
 }
 
 static bool cuda_has(Dtype compute) {
@@ -1188,8 +1209,8 @@ static double cuda_peak_flops(Dtype compute) {
     static const struct {
         const char *name;
         double bf16, fp32;
-    } known[] = {{"H100 PCIe", 756e12, 51e12}, {"H100", 989e12, 67e12}, {"H200", 989e12, 67e12},
-                 {"GH200", 989e12, 67e12},     {"A100", 312e12, 19.5e12}, {"B200", 2250e12, 75e12},
+    } known[] = {{"H100 PCIe", 756e12, 51e12}, {"H100", 989e12, 67e12},       {"H200", 989e12, 67e12},
+                 {"GH200", 989e12, 67e12},     {"A100", 312e12, 19.5e12},     {"B200", 2250e12, 75e12},
                  {"L40S", 362e12, 91.6e12},    {"RTX 4090", 165e12, 82.6e12}, {"RTX 3090", 71e12, 35.6e12}};
     int kilohertz = 0;
     CUDA(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0));
@@ -1218,7 +1239,8 @@ static size_t cuda_room(void) {
 extern "C" const Ops cuda_ops = {
     .name = "cuda",
     .queues = true,
-    .logits_bytes = (size_t)1 << 30, /* 10,000 rows of GPT-2's: the head's gradient is read and written only so often */
+    .logits_bytes =
+        (size_t)1 << 30, /* 10,000 rows of GPT-2's: the head's gradient is read and written only so often */
     .start = cuda_start,
     .describe = cuda_describe,
     .has = cuda_has,

@@ -26,8 +26,8 @@ bool err_usage(Err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)
 
 /* A promise inside the program. Stays on in release builds; never for user input. */
 #define CHECK(cond, ...) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, #cond, "" __VA_ARGS__))
-_Noreturn void check_failed(const char *file, int line, const char *cond, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
+void check_failed(const char *file, int line, const char *cond, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 4, 5)));
 
 /* One line on stderr, "gpt: ...", that goes on: what the program found, chose, or skipped. */
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
