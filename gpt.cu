@@ -473,8 +473,7 @@ static void plan_open(Plan *l, const Product *p) {
 }
 
 static Plan *plan_of(const Product *p) {
-    const unsigned there = plans_made < PLANS ? plans_made : PLANS;
-    for (unsigned i = 0; i < there; i++)
+    for (unsigned i = 0; i < plans_made && i < PLANS; i++)
         if (!memcmp(&plans[i].p, &p->p, sizeof p->p)) return &plans[i];
     Plan *l = &plans[plans_made++ % PLANS];
     plan_close(l);
@@ -633,7 +632,8 @@ static void run_round(bf16 *y, const float *x, int64_t n) {
 
 /* part [gridDim.y, C]: each row the column sums of every gridDim.y-th eight of x's rows. Each number is read once: 2
  * bytes and 1 FLOP in bf16. */
-enum { SUM_WARPS = 8, SUM_PIECES = 128 };
+enum { SUM_WARPS = 8 };
+constexpr int64_t SUM_PIECES = 128;
 template <typename T, int V>
 static __global__ void column_sums(float *part, const T *x, int64_t n, int64_t C) {
     __shared__ float sums[SUM_WARPS][WARP * V];
@@ -1208,21 +1208,26 @@ static bool cuda_mirror(Dtype compute) {
 static double cuda_peak_flops(Dtype compute) {
     static const struct {
         const char *name;
-        double bf16, fp32;
+        double tensors, plain; /* bf16, fp32 */
     } known[] = {{"H100 PCIe", 756e12, 51e12}, {"H100", 989e12, 67e12},       {"H200", 989e12, 67e12},
                  {"GH200", 989e12, 67e12},     {"A100", 312e12, 19.5e12},     {"B200", 2250e12, 75e12},
                  {"L40S", 362e12, 91.6e12},    {"RTX 4090", 165e12, 82.6e12}, {"RTX 3090", 71e12, 35.6e12}};
     int kilohertz = 0;
     CUDA(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0));
     const double clocks = 1e3 * kilohertz * gpu.is.multiProcessorCount;
-    double bf16 = clocks * (gpu.is.major >= 9 ? 4096 : gpu.is.minor ? 1024 : 2048);
-    double fp32 = clocks * (gpu.is.major * 10 + gpu.is.minor == 80 ? 128 : 256);
+    double tensors = clocks * (gpu.is.major >= 9 ? 4096 : gpu.is.minor ? 1024 : 2048);
+    double plain = clocks * (gpu.is.major * 10 + gpu.is.minor == 80 ? 128 : 256);
     for (const auto &k : known)
         if (strstr(gpu.is.name, k.name)) {
-            bf16 = k.bf16, fp32 = k.fp32;
+            tensors = k.tensors, plain = k.plain;
             break;
         }
-    return compute == DT_F32 ? fp32 : compute == DT_TF32 ? bf16 / 2 : compute == DT_F8 ? 2 * bf16 : bf16;
+    switch (compute) {
+    case DT_F32: return plain;
+    case DT_TF32: return tensors / 2;
+    case DT_F8: return 2 * tensors;
+    default: return tensors;
+    }
 }
 
 /* What a program needs beside its plan: workspace for fp8 operands, algorithms and kernels that load later, graphs,
