@@ -550,13 +550,16 @@ static bool multiply(const Product *p) {
 
 /* ---- linear: GELU, bias, casts: what a product could not do on its way ------------------------------------ */
 
-/* x sigmoid(2 u), which is the tanh form. */
+/* x sigmoid(2 u), which is the tanh form. The fast forms of exp and division, both right to 1e-6: a sweep over bf16
+ * has time for some twenty instructions a number, no more. */
+static __device__ inline float gelu_sigmoid(float x) {
+    return __fdividef(1, 1 + __expf(-2 * 0.797884561f * (x + 0.044715f * x * x * x)));
+}
 static __device__ inline float gelu(float x) {
-    const float u = 0.797884561f * (x + 0.044715f * x * x * x);
-    return x / (1 + expf(-2 * u));
+    return x * gelu_sigmoid(x);
 }
 static __device__ inline float gelu_grad(float x) {
-    const float u = 0.797884561f * (x + 0.044715f * x * x * x), s = 1 / (1 + expf(-2 * u));
+    const float s = gelu_sigmoid(x);
     return s + 2 * x * s * (1 - s) * 0.797884561f * (1 + 3 * 0.044715f * x * x);
 }
 
@@ -796,18 +799,28 @@ template <typename T, int V, int L, int N>
 static __global__ void __launch_bounds__(FEW_THREADS)
     few_by_columns(Tensor y, Tensor pre, const T *x, const T *w, const float *bias, Act act, int n,
                    int64_t in, int64_t out) {
-    enum { M = N * V, HELD = M * L > WARP ? M * L / WARP : 1, WIDTH = V * L };
+    enum { M = N * V, HELD = M * L > WARP ? M * L / WARP : 1, WIDTH = V * L, GROUPS = FEW_THREADS / L };
     __shared__ float sums[FEW_WARPS][N * WIDTH];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, side = lane % L;
     const int64_t c0 = (int64_t)blockIdx.x * WIDTH, c = c0 + side * V;
     float v[M] = {};
     if (c < out) {
-#pragma unroll 4
-        for (int64_t k = threadIdx.x / L; k < in; k += FEW_THREADS / L) {
-            const Pack<T, V> row = load<V>(w + k * out + c);
-            for (int r = 0; r < N; r++) {
-                const float f = to_float(x[(r < n ? r : 0) * in + k]);
-                for (int i = 0; i < V; i++) v[r * V + i] += f * to_float(row.at[i]);
+        Pack<T, V> row[DEPTH], next[DEPTH] = {};
+        int64_t k0 = threadIdx.x / L;
+        for (int j = 0; j < DEPTH; j++)
+            row[j] = load<V>(w + (k0 + j * GROUPS < in ? k0 + j * GROUPS : 0) * out + c);
+        for (; k0 < in; k0 += DEPTH * GROUPS) {
+            for (int j = 0; j < DEPTH; j++) {
+                const int64_t k = k0 + (DEPTH + j) * GROUPS;
+                if (k < in) next[j] = load<V>(w + k * out + c);
+            }
+            for (int j = 0; j < DEPTH; j++) {
+                const int64_t k = k0 + j * GROUPS;
+                for (int r = 0; r < N; r++) {
+                    const float f = k < in ? to_float(x[(r < n ? r : 0) * in + k]) : 0;
+                    for (int i = 0; i < V; i++) v[r * V + i] += f * to_float(row[j].at[i]);
+                }
+                row[j] = next[j];
             }
         }
     }
