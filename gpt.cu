@@ -205,21 +205,25 @@ static void *workspace(size_t bytes) {
     return gpu.scratch;
 }
 
-static void *cuda_alloc(size_t bytes, const char *what, Err *e) {
+/* Memory as it comes. */
+static void *take(size_t bytes, const char *what, Err *e) {
     void *p = NULL;
     size_t there = 0, all = 0;
     char wanted[24], left[24];
     const cudaError_t status = cudaMalloc(&p, bytes ? bytes : 1);
-    if (status == cudaSuccess) {
-        CUDA(cudaMemsetAsync(p, 0, bytes, queue));
-        return p;
-    }
+    if (status == cudaSuccess) return p;
     cudaGetLastError(); /* a full memory is no fault that stays */
     CUDA(cudaMemGetInfo(&there, &all));
     err_set(e, "%s: the GPU has no room for %s (%s are free): %s; %s", what,
             human_bytes((double)bytes, wanted), human_bytes((double)there, left), cudaGetErrorString(status),
             cuda_hint(status));
     return NULL;
+}
+
+static void *cuda_alloc(size_t bytes, const char *what, Err *e) {
+    void *p = take(bytes, what, e);
+    if (p) CUDA(cudaMemsetAsync(p, 0, bytes, queue));
+    return p;
 }
 
 static void cuda_wait(void) {
@@ -235,7 +239,7 @@ static void cuda_release(void *p) {
 /* From linear_create only. The old place stays, for graphs may know it. */
 static bool workspace_grow(size_t bytes, Err *e) {
     if (bytes <= gpu.scratch_bytes) return true;
-    char *p = (char *)cuda_alloc(bytes, "workspace", e);
+    char *p = (char *)take(bytes, "workspace", e);
     if (!p) return false;
     gpu.scratch = p, gpu.scratch_bytes = bytes;
     return true;
@@ -799,7 +803,13 @@ template <typename T, int V, int L, int N>
 static __global__ void __launch_bounds__(FEW_THREADS)
     few_by_columns(Tensor y, Tensor pre, const T *x, const T *w, const float *bias, Act act, int n,
                    int64_t in, int64_t out) {
-    enum { M = N * V, HELD = M * L > WARP ? M * L / WARP : 1, WIDTH = V * L, GROUPS = FEW_THREADS / L };
+    enum {
+        M = N * V,
+        HELD = M * L > WARP ? M * L / WARP : 1,
+        WIDTH = V * L,
+        GROUPS = FEW_THREADS / L,
+        DEPTH = N < FEW ? 4 : 3 /* loads on their way: what registers allow */
+    };
     __shared__ float sums[FEW_WARPS][N * WIDTH];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, side = lane % L;
     const int64_t c0 = (int64_t)blockIdx.x * WIDTH, c = c0 + side * V;
@@ -967,7 +977,7 @@ static Linear *cuda_linear_create(const LinearSpec *s, Err *e) {
     l->s = *s;
     const size_t bytes = linear_parts(l);
     if (!workspace_grow(linear_scratch(s), e)) return free(l), (Linear *)NULL;
-    if (bytes && !(l->own = (char *)cuda_alloc(bytes, "prepared weights", e))) return free(l), (Linear *)NULL;
+    if (bytes && !(l->own = (char *)take(bytes, "prepared weights", e))) return free(l), (Linear *)NULL;
     linear_parts(l);
     if (s->copy) l->w = (bf16 *)s->copy;
     return l;
@@ -1188,9 +1198,9 @@ static bool cuda_start(int threads, Err *e) {
     CUDA(cudaMallocHost((void **)&down.host, 2 * STAGE));
     CUDA(cudaMallocHost((void **)&asked.host, QUESTION));
     CUBLAS(cublasLtCreate(&gpu.blas));
-    up.device = (char *)cuda_alloc((size_t)STAGES * STAGE, "upload ring", e);
-    gpu.blas_scratch = (char *)cuda_alloc(LT_SCRATCH, "cuBLASLt's workspace", e);
-    gpu.bits = (unsigned long long *)cuda_alloc(sizeof *gpu.bits, "a fingerprint", e);
+    up.device = (char *)take((size_t)STAGES * STAGE, "upload ring", e);
+    gpu.blas_scratch = (char *)take(LT_SCRATCH, "cuBLASLt's workspace", e);
+    gpu.bits = (unsigned long long *)take(sizeof *gpu.bits, "a fingerprint", e);
     return gpu.started = up.device && gpu.blas_scratch && gpu.bits && workspace_grow(SCRATCH, e);
 }
 
