@@ -18,7 +18,6 @@ extern "C" {
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
-#include <ptx.h>
 
 #include <math.h>
 #include <pthread.h>
@@ -59,7 +58,8 @@ static const char *cuda_hint(cudaError_t status) {
     }
 }
 
-/* A failed call ends the program: nothing it queued can be trusted. Allocation is the exception, see cuda_alloc. */
+/* A failed call ends the program: nothing it queued can be trusted. Allocation is the exception, see
+ * cuda_alloc. */
 #define CUDA(call)                                                                              \
     do {                                                                                        \
         const cudaError_t status_ = (call);                                                     \
@@ -138,12 +138,12 @@ enum { WARP = 32 };
 #define ALL_LANES 0xffffffffu
 
 /* Each lane gets the sum over its warp. */
-static __device__ inline float warp_sum(float x) {
+template <typename T> static __device__ inline T warp_sum(T x) {
     for (int d = WARP / 2; d > 0; d /= 2) x += __shfl_xor_sync(ALL_LANES, x, d);
     return x;
 }
-static __device__ inline float warp_max(float x) {
-    for (int d = WARP / 2; d > 0; d /= 2) x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, d));
+template <typename T> static __device__ inline T warp_max(T x) {
+    for (int d = WARP / 2; d > 0; d /= 2) x = max(x, __shfl_xor_sync(ALL_LANES, x, d));
     return x;
 }
 
@@ -178,8 +178,9 @@ static struct {
     bool recording; /* between replay and replay_end */
 } gpu;
 
-/* A ring through pinned memory and a ring on the device. A piece leaves the host on `copies`, beside the work that is
- * queued, and goes to its place on `queue`, after it. The host waits only if it is STAGES pieces ahead. */
+/* A ring through pinned memory and a ring on the device. A piece leaves the host on `copies`, beside the work
+ * that is queued, and goes to its place on `queue`, after it. The host waits only if it is STAGES pieces
+ * ahead. */
 static struct {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char *host, *device; /* [STAGES][STAGE] */
@@ -351,19 +352,18 @@ static void cuda_graph_free(Graph *g) {
 
 /* ---- linear ---------------------------------------------------------------------------------------------- */
 
-/* Products go through cuBLASLt, which counts columns first: a row-major [n, C] is its [C, n] with leading dimension C.
- * So y = x W is asked for as y^T = W^T x^T, and so on, and no matrix is ever turned over but for fp8, see there.
- *
- * Which algorithm? The library ranks some by a model of the GPU; the best of them is found by timing. But runs must
- * be the same bit for bit, and clocks differ. So only those are admitted that give the same bits as the library's
- * first, which depends on nothing but shapes and versions: what timing decides cannot be seen in a result, and it does
- * not matter when a product is tuned. Sums that are split are added in fp32, in a fixed order.
- *
- * Of the library this file uses: Create/Destroy of handle, desc, layout, preference; MatmulAlgoGetHeuristic; Matmul;
- * epilogues DEFAULT, BIAS, GELU(_AUX)(_BIAS), DGELU, BGRADA, BGRADB; operands fp32, bf16, e4m3, e5m2. */
+/* Products go through cuBLASLt, which counts columns first: a row-major [n, C] is its [C, n] with leading
+ * dimension C. So y = x W is asked for as y^T = W^T x^T, and so on, and no matrix is ever turned over but for
+ * fp8, see there.  Which algorithm? The library ranks some by a model of the GPU; the best of them is found
+ * by timing. But runs must be the same bit for bit, and clocks differ. So only those are admitted that give
+ * the same bits as the library's first, which depends on nothing but shapes and versions: what timing decides
+ * cannot be seen in a result, and it does not matter when a product is tuned. Sums that are split are added
+ * in fp32, in a fixed order.  Of the library this file uses: Create/Destroy of handle, desc, layout,
+ * preference; MatmulAlgoGetHeuristic; Matmul; epilogues DEFAULT, BIAS, GELU(_AUX)(_BIAS), DGELU, BGRADA,
+ * BGRADB; operands fp32, bf16, e4m3, e5m2. */
 
-/* D [m, n] (+)= A B with what is fused into it: all that an algorithm is chosen by. Compared byte by byte, so there
- * are no gaps. */
+/* D [m, n] (+)= A B with what is fused into it: all that an algorithm is chosen by. Compared byte by byte, so
+ * there are no gaps. */
 typedef struct Problem {
     int64_t m, n, k, lda, ldb; /* D's leading dimension is m */
     cudaDataType_t type_a, type_b, type_d;
@@ -462,7 +462,8 @@ static void plan_open(Plan *l, const Product *p) {
     lt_set(l, CUBLASLT_MATMUL_DESC_TRANSA, q.op_a);
     lt_set(l, CUBLASLT_MATMUL_DESC_TRANSB, q.op_b);
     lt_set(l, CUBLASLT_MATMUL_DESC_EPILOGUE, q.epilogue);
-    /* Forward in fp8 keeps fewer bits of a sum than gradients do, as Micikevicius et al. found to be enough. */
+    /* Forward in fp8 keeps fewer bits of a sum than gradients do, as Micikevicius et al. found to be enough.
+     * */
     if (loose) lt_set(l, CUBLASLT_MATMUL_DESC_FAST_ACCUM, loose);
     const bool ta = q.op_a == CUBLAS_OP_T, tb = q.op_b == CUBLAS_OP_T;
     CUBLAS(cublasLtMatrixLayoutCreate(&l->a, q.type_a, (uint64_t)(ta ? q.k : q.m), (uint64_t)(ta ? q.m : q.k),
@@ -554,8 +555,8 @@ static bool multiply(const Product *p) {
 
 /* ---- linear: GELU, bias, casts: what a product could not do on its way ------------------------------------ */
 
-/* x sigmoid(2 u), which is the tanh form. The fast forms of exp and division, both right to 1e-6: a sweep over bf16
- * has time for some twenty instructions a number, no more. */
+/* x sigmoid(2 u), which is the tanh form. The fast forms of exp and division, both right to 1e-6: a sweep
+ * over bf16 has time for some twenty instructions a number, no more. */
 static __device__ inline float gelu_sigmoid(float x) {
     return __fdividef(1, 1 + __expf(-2 * 0.797884561f * (x + 0.044715f * x * x * x)));
 }
@@ -604,7 +605,8 @@ template <int V> static __global__ void round_to_bf16(bf16 *y, const float *x, i
     }
 }
 
-/* A grid for a loop over n numbers, V a thread: all there is to do, but no more than fills any GPU a few times. */
+/* A grid for a loop over n numbers, V a thread: all there is to do, but no more than fills any GPU a few
+ * times. */
 static dim3 grid_for(int64_t n, int V, int threads) {
     const int64_t blocks = ceil_div(n, (int64_t)V * threads);
     return dim3((unsigned)(blocks < 4096 ? blocks : 4096));
@@ -637,8 +639,8 @@ static void run_round(bf16 *y, const float *x, int64_t n) {
     launch(wide ? round_to_bf16<4> : round_to_bf16<1>, grid_for(n, wide ? 4 : 1, 256), 256, 0, y, x, n);
 }
 
-/* part [gridDim.y, C]: each row the column sums of every gridDim.y-th eight of x's rows. Each number is read once: 2
- * bytes and 1 FLOP in bf16. */
+/* part [gridDim.y, C]: each row the column sums of every gridDim.y-th eight of x's rows. Each number is read
+ * once: 2 bytes and 1 FLOP in bf16. */
 enum { SUM_WARPS = 8 };
 constexpr int64_t SUM_PIECES = 128;
 template <typename T, int V>
@@ -680,10 +682,11 @@ static void run_column_sums(float *to, Tensor x, int64_t n, int64_t C, bool accu
 
 /* ---- linear: fp8 ------------------------------------------------------------------------------------------ */
 
-/* Hopper multiplies fp8 only if both operands run along the sum, so each tensor that is summed over its rows is turned
- * over while it is rounded. A tensor's scale comes from its own largest number, found in a sweep before (bf16 read: 2
- * bytes), never from earlier steps: there is nothing to save for a resumed run to be the same. Norms and GELU could
- * find that number while they write the tensor, and save the sweep: `scale` is where they would leave it. */
+/* Hopper multiplies fp8 only if both operands run along the sum, so each tensor that is summed over its rows
+ * is turned over while it is rounded. A tensor's scale comes from its own largest number, found in a sweep
+ * before (bf16 read: 2 bytes), never from earlier steps: there is nothing to save for a resumed run to be the
+ * same. Norms and GELU could find that number while they write the tensor, and save the sweep: `scale` is
+ * where they would leave it. */
 typedef struct Scale {
     uint32_t
         largest;   /* magnitude, as the bits of an fp32: those of positive numbers are ordered as they are */
@@ -701,10 +704,7 @@ static __global__ void largest_of(Scale *scale, const bf16 *x, int64_t n) {
             most = bits > most ? bits : most;
         }
     }
-    for (int d = WARP / 2; d > 0; d /= 2) {
-        const uint32_t other = __shfl_xor_sync(ALL_LANES, most, d);
-        most = other > most ? other : most;
-    }
+    most = warp_max(most);
     if (threadIdx.x % WARP == 0) atomicMax(&scale->largest, most);
 }
 
@@ -720,8 +720,8 @@ static __device__ inline Pack<uint8_t, 8> to_fp8(const Pack<bf16> &x, float scal
     return y;
 }
 
-/* straight [R, C] and turned [C, R] (either may be NULL) = x [R, C] rounded; R and C are multiples of 16. 2 bytes read
- * and 1 or 2 written a number, by tiles of 64 x 64. */
+/* straight [R, C] and turned [C, R] (either may be NULL) = x [R, C] rounded; R and C are multiples of 16. 2
+ * bytes read and 1 or 2 written a number, by tiles of 64 x 64. */
 enum { TURN = 64, TURN_PITCH = TURN + 4 };
 static __global__ void quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const bf16 *x, int64_t R,
                                 int64_t C, __nv_fp8_interpretation_t kind) {
@@ -759,14 +759,16 @@ static void run_quantise(uint8_t *straight, uint8_t *turned, Scale *scale, const
 
 /* ---- linear: few rows ------------------------------------------------------------------------------------- */
 
-/* Decoding: up to FEW rows. A product with so few is bound by reading W, 2 bytes (in bf16) for 2 n FLOPs, so W goes
- * by once, 16 bytes a load, straight into registers, and the rest must not hold that up: bias and GELU are done here,
- * in one launch. A row's sums are taken in the same order whatever n, and whatever stands in other rows. */
+/* Decoding: up to FEW rows. A product with so few is bound by reading W, 2 bytes (in bf16) for 2 n FLOPs, so
+ * W goes by once, 16 bytes a load, straight into registers, and the rest must not hold that up: bias and GELU
+ * are done here, in one launch. A row's sums are taken in the same order whatever n, and whatever stands in
+ * other rows. */
 enum { FEW = 8, FEW_THREADS = 512, FEW_WARPS = FEW_THREADS / WARP, FEW_ROWS = 4 };
 
-/* The sums of v [M] over those lanes of a warp whose numbers agree below bit STOP, in one tree for every M. At each
- * step a lane gives half of its sums away, so that the last lanes hold few each: afterwards v[i] is that of element
- * (what is returned) + i, for i < max(1, M STOP / WARP); negative: another lane holds the same. */
+/* The sums of v [M] over those lanes of a warp whose numbers agree below bit STOP, in one tree for every M.
+ * At each step a lane gives half of its sums away, so that the last lanes hold few each: afterwards v[i] is
+ * that of element (what is returned) + i, for i < max(1, M STOP / WARP); negative: another lane holds the
+ * same. */
 template <int M, int D, int STOP> static __device__ inline int fold(float *v, int lane) {
     if constexpr (D < STOP)
         return 0;
@@ -797,8 +799,8 @@ static __device__ inline void finish(Tensor y, Tensor pre, const float *bias, Ac
     put(y, r * C + c, act == ACT_GELU ? gelu(v) : v);
 }
 
-/* W [in, out]. A lane has V columns, L lanes stand side by side, and the block's FEW_THREADS / L such groups share the
- * rows of W out among them. N >= n rows of x. */
+/* W [in, out]. A lane has V columns, L lanes stand side by side, and the block's FEW_THREADS / L such groups
+ * share the rows of W out among them. N >= n rows of x. */
 template <typename T, int V, int L, int N>
 static __global__ void __launch_bounds__(FEW_THREADS)
     few_by_columns(Tensor y, Tensor pre, const T *x, const T *w, const float *bias, Act act, int n,
@@ -1123,8 +1125,8 @@ static void backward_input(Tensor dx, Tensor dy, Tensor pre, Act act, const Line
     if (act == ACT_GELU) run_gelu_backward(dx, pre, n * s->in);
 }
 
-/* dw (+)= x^T dy in the master's layout: its rows run over `a`'s columns, its columns over `b`'s. dbias comes from the
- * same sweep over dy where the library can do that. */
+/* dw (+)= x^T dy in the master's layout: its rows run over `a`'s columns, its columns over `b`'s. dbias comes
+ * from the same sweep over dy where the library can do that. */
 static void backward_weight(Tensor dy, Tensor x, Linear *l, const Fp8Operands *q, float *dbias,
                             bool accumulate, int64_t n) {
     const LinearSpec *s = &l->s;
@@ -1226,8 +1228,8 @@ static bool cuda_mirror(Dtype compute) {
     return dtype_of_tensors(compute) == DT_BF16;
 }
 
-/* Dense, as data sheets say it; tf32 is half of bf16 and fp8 twice on all of these. Others: what a multiprocessor of
- * their generation does in a clock. */
+/* Dense, as data sheets say it; tf32 is half of bf16 and fp8 twice on all of these. Others: what a
+ * multiprocessor of their generation does in a clock. */
 static double cuda_peak_flops(Dtype compute) {
     static const struct {
         const char *name;
@@ -1253,8 +1255,8 @@ static double cuda_peak_flops(Dtype compute) {
     }
 }
 
-/* What a program needs beside its plan: workspace for fp8 operands, algorithms and kernels that load later, graphs,
- * and what splitting memory into pieces wastes. */
+/* What a program needs beside its plan: workspace for fp8 operands, algorithms and kernels that load later,
+ * graphs, and what splitting memory into pieces wastes. */
 static size_t cuda_room(void) {
     const size_t reserve = (size_t)768 << 20;
     size_t left, all;
