@@ -41,9 +41,7 @@ static const char *cuda_hint(cudaError_t status) {
                "other "
                "program on this GPU (nvidia-smi lists them)";
     case cudaErrorNoDevice:
-    case cudaErrorInsufficientDriver:
-        return "is the NVIDIA driver loaded and new enough (nvidia-smi), and does CUDA_VISIBLE_DEVICES leave "
-               "a GPU?";
+    case cudaErrorInsufficientDriver: return "does nvidia-smi show one? is CUDA_VISIBLE_DEVICES right?";
     case cudaErrorNoKernelImageForDevice:
         return "this binary holds no code for this GPU: build it where the GPU is";
     case cudaErrorIllegalAddress:
@@ -1180,7 +1178,7 @@ static bool cuda_start(int threads, Err *e) {
     if (status == cudaSuccess) status = cudaGetDeviceProperties(&gpu.is, 0);
     if (status != cudaSuccess) {
         cudaGetLastError();
-        return err_set(e, "no GPU to compute on: %s; %s", cudaGetErrorString(status), cuda_hint(status));
+        return err_set(e, "no GPU can be used: %s; %s", cudaGetErrorString(status), cuda_hint(status));
     }
     if (gpu.is.major < 8)
         return err_set(
