@@ -256,6 +256,19 @@ static inline uint32_t rank_of(const Tokenizer *t, int32_t left, int32_t right) 
     return find_rank(t, left, right, &slot);
 }
 
+/* So it is where merges were learnt. Then no merge brings up a pair of lower rank than its own. */
+static bool are_in_order(const Tokenizer *t) {
+    uint8_t *later = xcalloc((size_t)t->n + 1, 1); /* ids that a merge still to come will make */
+    bool ok = true;
+    for (int32_t i = 0; i < t->n_merges; i++) ok = ok && !later[t->merge[i].id]++;
+    for (int32_t i = 0; i < t->n_merges && ok; i++) {
+        ok = !later[t->merge[i].left] && !later[t->merge[i].right];
+        later[t->merge[i].id] = 0;
+    }
+    free(later);
+    return ok;
+}
+
 static bool make_pairs(Tokenizer *t, const char *name, Err *e) {
     t->pair_bits = 4;
     while ((int64_t)1 << t->pair_bits < 2 * (int64_t)t->n_merges) t->pair_bits++;
@@ -276,6 +289,7 @@ static bool make_pairs(Tokenizer *t, const char *name, Err *e) {
             t->byte_rank[(uint8_t)*left.p << 8 | (uint8_t)*right.p] = (uint32_t)rank;
         *slot = ((uint64_t)m.left << ID_BITS | (uint64_t)m.right) << RANK_BITS | (uint64_t)rank;
     }
+    t->in_order = are_in_order(t);
     return true;
 }
 
@@ -377,9 +391,9 @@ static uint64_t heap_pop(Heap *h) {
     return top;
 }
 
-/* A long piece: a heap of pairs over a linked list, O(n log n). A heap entry is stale, and skipped, when the
+/* A piece between the two: a heap of pairs over a linked list, O(n log n). A heap entry is stale, and skipped, when the
  * pair at its position no longer has its rank. */
-static size_t merge_long(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
+static size_t merge_middling(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
     CHECK(n < UINT32_MAX, "a piece of %zu bytes without a place to cut it", n);
     uint32_t *next = xmalloc((n + 1) * sizeof *next), *prev = xmalloc((n + 1) * sizeof *prev);
     Heap heap = {0};
@@ -412,8 +426,56 @@ static size_t merge_long(const Tokenizer *t, const uint8_t *p, size_t n, int32_t
     return left;
 }
 
+/* The places of each rank's pairs, as lists in one array. A pair that is gone is found out when its turn comes. */
+typedef struct Places {
+    uint32_t *first; /* [n_merges]; NOWHERE: none */
+    uint64_t *at;    /* place << 32 | the next in its list */
+    size_t n;
+} Places;
+#define NOWHERE UINT32_MAX
+
+static inline void add_place(Places *s, uint32_t rank, uint32_t at) {
+    if (rank == NO_RANK) return;
+    s->at[s->n] = (uint64_t)at << 32 | s->first[rank];
+    s->first[rank] = (uint32_t)s->n++;
+}
+
+/* A long piece, of a tokenizer whose merges are in order: rank by rank, in time linear in n. Only pairs of an id with
+ * itself can overlap; in a run of that id they are taken from the left. */
+static size_t merge_long(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
+    CHECK(n < UINT32_MAX / 3, "a piece of %zu bytes without a place to cut it", n);
+    uint32_t *next = xmalloc((n + 1) * sizeof *next), *prev = xmalloc((n + 1) * sizeof *prev);
+    Places s = {xmalloc((size_t)t->n_merges * sizeof *s.first), xmalloc(3 * n * sizeof *s.at), 0};
+    memset(s.first, -1, (size_t)t->n_merges * sizeof *s.first);
+    for (size_t i = 0; i <= n; i++) next[i] = (uint32_t)i + 1, prev[i] = (uint32_t)i - 1;
+    for (size_t i = n - 1; i-- > 0;) add_place(&s, first_rank(t, p, id, i), (uint32_t)i);
+    for (int32_t rank = 0; rank < t->n_merges; rank++) {
+        const int32_t left = t->merge[rank].left, right = t->merge[rank].right;
+        for (uint32_t e = s.first[rank]; e != NOWHERE; e = (uint32_t)s.at[e]) {
+            uint32_t at = (uint32_t)(s.at[e] >> 32);
+            while (left == right && id[at] == left && at && id[prev[at]] == left) at = prev[at];
+            while (at < n && id[at] == left && next[at] < n && id[next[at]] == right) {
+                const uint32_t gone = next[at], after = next[gone], before = prev[at];
+                id[at] = t->made[rank], id[gone] = -1;
+                next[at] = after, prev[after] = at;
+                if (at) add_place(&s, rank_of(t, id[before], id[at]), before);
+                if (after < n) add_place(&s, rank_of(t, id[at], id[after]), at);
+                at = after;
+                if (left != right) break;
+            }
+        }
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i = next[i]) id[kept++] = id[i];
+    free(next), free(prev), free(s.first), free(s.at);
+    return kept;
+}
+
 size_t tokenizer_merge(const Tokenizer *t, const uint8_t *p, size_t n, int32_t *id) {
-    return n <= SHORT_PIECE ? merge_short(t, p, n, id) : merge_long(t, p, n, id);
+    if (n <= SHORT_PIECE) return merge_short(t, p, n, id);
+    const bool is_long =
+        n > (size_t)t->n_merges / 4; /* going through all ranks is then little beside the rest */
+    return is_long && t->in_order ? merge_long(t, p, n, id) : merge_middling(t, p, n, id);
 }
 
 /* Merge p[0..n) as one piece, whatever its length. Where no token holds two neighbouring bytes no merge can

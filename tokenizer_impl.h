@@ -45,6 +45,7 @@ struct Tokenizer {
     uint64_t *pair;                /* [1 << pair_bits] hash table: left id, right id, rank; ~0: empty */
     int pair_bits;
     int32_t *made;                /* [n_merges] the id of each rank */
+    bool in_order;                /* what a merge joins was made before it, and what it makes was not */
     uint8_t joins[256 * 256 / 8]; /* bit a * 256 + b: some token holds byte a followed by byte b */
     pthread_mutex_t lock;         /* of `idle` */
     Cache *idle;                  /* caches that no call holds */

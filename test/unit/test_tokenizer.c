@@ -343,13 +343,20 @@ static size_t merge_plainly(const Tokenizer *t, const char *text, size_t n, int3
 TEST(tokenizer_merges_by_the_definition) {
     Err e = {0};
     Tokenizer *t =
-        small("abcab abcabc bcabca cbcab aabbcc abab baba acac caca abcabcabc bbb aaa ccc aabaab ccbb", 290);
+        small("abcab abcabc bcabca cbcab aabbcc abab baba acac caca abcabcabc bbb aaa ccc aabaab ccbb "
+              "aaaaaaaa aaaaaaa aaaaaaaaaaaa",
+              290);
     char text[200];
     int32_t want[200];
-    for (uint64_t round = 0; round < 400;
-         round++) { /* short pieces, long ones, and the cache the second time */
+    EXPECT(t->in_order);
+    /* Short pieces, long ones, these in both ways, and the cache the second time. */
+    for (uint64_t round = 0; round < 800; round++) {
+        t->in_order = round < 400;
         size_t n = 1 + rand_below(round / 2, RAND_TEST, 0, 0, round % 4 ? 199 : 14);
-        for (size_t i = 0; i < n; i++) text[i] = "abc"[rand_below(round / 2, RAND_TEST, 1, i, 3)];
+        for (size_t i = 0; i < n; i++) { /* every other text in long runs */
+            const bool on = round % 2 && i && rand_below(round / 2, RAND_TEST, 2, i, 8);
+            text[i] = on ? text[i - 1] : "abc"[rand_below(round / 2, RAND_TEST, 1, i, 3)];
+        }
         size_t n_want = merge_plainly(t, text, n, want);
         Ids ids = {0};
         EXPECT(tokenizer_encode(t, text, n, SPECIAL_TEXT, &ids, &e));
