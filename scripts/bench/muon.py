@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Muon does to the loss on real text, next to a tuned AdamW, at equal tokens and at equal time.
 
-    python3 scripts/bench/muon.py --text FILE [--steps 300] [--lrs 1e-3,2e-3,4e-3,8e-3,1.6e-2] [--seeds 2] [--set key=value ...]
+    python3 scripts/bench/muon.py --text FILE [--steps 250] [--lrs 1.5e-3,3e-3,6e-3,1.2e-2] [--seeds 2] [--set key=value ...]
 
 FILE is any text (scripts/get_data.sh fetches Tiny Shakespeare), of which a tenth is held out. Both optimizers train the
 same small GPT-2 from the same initial weights on the same batches, once for each learning rate, and the best goes
@@ -77,8 +77,8 @@ def spread(losses):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--text", required=True)
-    p.add_argument("--steps", type=int, default=300)
-    p.add_argument("--lrs", default="1e-3,2e-3,4e-3,8e-3,1.6e-2")
+    p.add_argument("--steps", type=int, default=250)
+    p.add_argument("--lrs", default="1.5e-3,3e-3,6e-3,1.2e-2")
     p.add_argument("--seeds", type=int, default=2, help="of the best learning rate's runs")
     p.add_argument("--vocab", type=int, default=2048)
     p.add_argument("--set", nargs="*", default=[], help="more keys for all runs")
