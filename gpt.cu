@@ -363,20 +363,22 @@ static void cuda_graph_free(Graph *g) {
 /* D [m, n] (+)= A B with what is fused into it: all that an algorithm is chosen by. Compared byte by byte, so
  * there are no gaps. */
 typedef struct Problem {
-    int64_t m, n, k, lda, ldb; /* D's leading dimension is m */
+    int64_t m, n, k, lda, ldb, ldd;
+    int64_t batch, step_a, step_b, step_d; /* so many alike, a step apart; of one alone the steps are 0 */
     cudaDataType_t type_a, type_b, type_d;
     cublasOperation_t op_a, op_b;
     cublasComputeType_t compute;
     uint32_t epilogue;
     uint32_t wide; /* do all pointers and columns stand at whole 16 bytes? */
 } Problem;
-static_assert(sizeof(Problem) == 5 * 8 + 8 * 4, "gaps would be compared");
+static_assert(sizeof(Problem) == 10 * 8 + 8 * 4, "gaps would be compared");
 
 typedef struct Product {
     Problem p;
     const void *a, *b;
     void *d;
-    bool add; /* to what is there */
+    const void *c; /* D = alpha A B + beta C; lies as D does, and may be it */
+    float alpha, beta;
     void *bias, *aux;
     const float *scale_a, *scale_b; /* of fp8 operands */
     bool often;                     /* worth tuning */
@@ -410,9 +412,17 @@ template <typename V> static void lt_set(Plan *l, cublasLtMatmulDescAttributes_t
     CUBLAS(cublasLtMatmulDescSetAttribute(l->desc, what, &value, sizeof value));
 }
 
+static void lt_batch(cublasLtMatrixLayout_t m, int64_t batch, int64_t step) {
+    const int32_t count = (int32_t)batch;
+    if (batch == 1) return;
+    CUBLAS(cublasLtMatrixLayoutSetAttribute(m, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
+    CUBLAS(
+        cublasLtMatrixLayoutSetAttribute(m, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step));
+}
+
 /* The pointers of this call. The library also takes them for a promise of alignment. */
 static void plan_bind(Plan *l, const Product *p) {
-    const int64_t ld = l->p.m;
+    const int64_t ld = l->p.ldd;
     if (p->bias) lt_set(l, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
     if (p->aux) lt_set(l, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p->aux);
     if (p->aux) lt_set(l, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
@@ -468,7 +478,8 @@ static void plan_open(Plan *l, const Product *p) {
                                       q.lda));
     CUBLAS(cublasLtMatrixLayoutCreate(&l->b, q.type_b, (uint64_t)(tb ? q.n : q.k), (uint64_t)(tb ? q.k : q.n),
                                       q.ldb));
-    CUBLAS(cublasLtMatrixLayoutCreate(&l->d, q.type_d, (uint64_t)q.m, (uint64_t)q.n, q.m));
+    CUBLAS(cublasLtMatrixLayoutCreate(&l->d, q.type_d, (uint64_t)q.m, (uint64_t)q.n, q.ldd));
+    lt_batch(l->a, q.batch, q.step_a), lt_batch(l->b, q.batch, q.step_b), lt_batch(l->d, q.batch, q.step_d);
     plan_bind(l, p);
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     l->possible = plan_candidates(l, found) > 0;
@@ -485,10 +496,9 @@ static Plan *plan_of(const Product *p) {
 }
 
 static cublasStatus_t plan_run(Plan *l, const cublasLtMatmulAlgo_t *algo, const Product *p) {
-    const float one = 1, beta = p->add;
     plan_bind(l, p);
-    return cublasLtMatmul(gpu.blas, l->desc, &one, p->a, l->a, p->b, l->b, &beta, p->d, l->d, p->d, l->d,
-                          algo, gpu.blas_scratch, LT_SCRATCH, queue);
+    return cublasLtMatmul(gpu.blas, l->desc, &p->alpha, p->a, l->a, p->b, l->b, &p->beta, p->c, l->d, p->d,
+                          l->d, algo, gpu.blas_scratch, LT_SCRATCH, queue);
 }
 
 /* *sum += a hash of x [n], the same in any order. */
@@ -527,7 +537,9 @@ static float milliseconds(Plan *l, const cublasLtMatmulAlgo_t *algo, const Produ
 static void plan_tune(Plan *l, const Product *p) {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     const int n = plan_candidates(l, found);
-    const size_t bytes = (size_t)(l->p.m * l->p.n) * lt_size(l->p.type_d);
+    const Problem *q = &l->p;
+    const size_t bytes =
+        (size_t)((q->batch - 1) * q->step_d + (q->n - 1) * q->ldd + q->m) * lt_size(q->type_d);
     float best = INFINITY;
     uint64_t bits = 0;
     for (int i = 0; i < n; i++) {
@@ -546,9 +558,31 @@ static void plan_tune(Plan *l, const Product *p) {
 static bool multiply(const Product *p) {
     Plan *l = plan_of(p);
     if (!l->possible) return false;
-    if (p->often && !l->tuned && !p->add && !gpu.recording) plan_tune(l, p);
+    if (p->often && !l->tuned && (p->beta == 0 || p->c != p->d) && !gpu.recording) plan_tune(l, p);
     CUBLAS(plan_run(l, &l->algo, p));
     return true;
+}
+
+/* ---- linear: products that are no layer's ---------------------------------------------------------------- */
+
+/* c^T = alpha b^T a^T + beta add^T: 2 M N K FLOPs for each of the batch. */
+static void cuda_matmul(Matrices c, Matrices a, Matrices b, const uint16_t *add, const Matmul *m) {
+    Product p = {};
+    Problem *q = &p.p;
+    q->m = m->N, q->n = m->M, q->k = m->K, q->batch = m->batch;
+    q->lda = b.row, q->step_a = b.step, q->op_a = m->turn_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    q->ldb = a.row, q->step_b = a.step, q->op_b = m->turn_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    q->ldd = c.row, q->step_d = c.step;
+    if (m->batch == 1) q->step_a = q->step_b = q->step_d = 0;
+    q->type_a = q->type_b = q->type_d = CUDA_R_16BF;
+    q->compute = CUBLAS_COMPUTE_32F, q->epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    p.a = b.p, p.b = a.p, p.d = c.p, p.c = add ? add : c.p;
+    p.alpha = m->alpha, p.beta = add ? m->beta : 0;
+    p.often = true;
+    q->wide = in_sixteens(p.a, p.b, p.c, p.d, 2 * q->lda, 2 * q->ldb, 2 * q->ldd, 2 * q->step_a,
+                          2 * q->step_b, 2 * q->step_d);
+    CHECK(multiply(&p), "cuBLASLt has no algorithm for a product of %lld x %lld x %lld", (long long)q->m,
+          (long long)q->n, (long long)q->k);
 }
 
 /* ---- linear: GELU, bias, casts: what a product could not do on its way ------------------------------------ */
@@ -1001,7 +1035,7 @@ static Tensor linear_weight(const Linear *l) {
 static Product product_of(const Linear *l, int64_t m, int64_t n, int64_t k, Dtype d) {
     const cudaDataType_t type = lt_type(dtype_of_tensors(l->s.compute));
     Product p = {};
-    p.p.m = m, p.p.n = n, p.p.k = k;
+    p.p.m = p.p.ldd = m, p.p.n = n, p.p.k = k, p.p.batch = 1, p.alpha = 1;
     p.p.type_a = p.p.type_b = type, p.p.type_d = lt_type(d);
     p.p.op_a = p.p.op_b = CUBLAS_OP_N;
     p.p.compute = l->s.compute == DT_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
@@ -1024,7 +1058,7 @@ static void set_fp8(Product *p, cudaDataType_t a, const Scale *scale_a, cudaData
 /* d's place; with it, all pointers are known but those of the epilogue. */
 static void set_d(Product *p, const Linear *l, void *d, int64_t rows) {
     const Problem *q = &p->p;
-    p->d = d;
+    p->d = d, p->c = d;
     p->p.wide = in_sixteens(p->a, p->b, d, q->lda * lt_size(q->type_a), q->ldb * lt_size(q->type_b),
                             q->m * lt_size(q->type_d));
     p->often = l->s.dw && rows == l->s.max_rows;
@@ -1143,7 +1177,7 @@ static void backward_weight(Tensor dy, Tensor x, Linear *l, const Fp8Operands *q
         set_b(&p, turned ? dy.p : x.p, turned ? s->out : s->in, true);
     }
     set_d(&p, l, s->dw, n);
-    p.add = accumulate;
+    p.beta = accumulate;
     if (dbias && !q->used &&
         multiply_with(p, turned ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BGRADA, l->dbias, NULL)) {
         launch(add_pieces, (unsigned)ceil_div(s->out, (int64_t)256), 256, 0, dbias, l->dbias, 1, s->out,
@@ -1294,4 +1328,5 @@ extern "C" const Ops cuda_ops = {
     .linear_refresh = cuda_linear_refresh,
     .linear_forward = cuda_linear_forward,
     .linear_backward = cuda_linear_backward,
+    .matmul = cuda_matmul,
 };
