@@ -6,7 +6,7 @@
 #include <string.h>
 
 double ref_round(double x, Dtype d) {
-    if (d == DT_F32 || isnan(x) || x == 0) return x;
+    if (dtype_size(d) == 4 || isnan(x) || x == 0) return x;
     int e;
     double m = frexp(x, &e);
     return ldexp(rint(m * 256), e - 8); /* 8 bits of significand, ties to even */

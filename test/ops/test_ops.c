@@ -1,235 +1,11 @@
-/* test_ops.c - every entry of the op table against ref.c. One declaration an op: its arguments, how the table is
- * called, how the reference is, and for a backward op the loss whose finite differences its gradients must equal.
- *
- * The harness runs each over its shapes in fp32 and bf16 with 1, 2 and 3 threads. It asks for agreement by
- * normalised mean squared error, for the same bits whatever the threads, and for untouched memory around outputs. */
-#include "ref.h"
+/* test_ops.c - every entry of the op table against ref.c, as harness.h describes. */
+#include "harness.h"
 #include "safetensors.h"
-#include "test/unit/test.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_ARGS = 12, GUARD = 128, MAX_SHAPES = 16, MAX_DIMS = 8 };
-
-typedef enum { IN, OUT, INOUT } Role;
-
-typedef struct Arg {
-    const char *name;
-    Role role;
-    int64_t n;
-    double *ref, *before; /* [n]: the reference's numbers; what stood there before the op */
-    Tensor t;             /* [n]: the op's */
-    char *block, *first;  /* memory with guards around t; the bits that one thread gave */
-} Arg;
-
-typedef struct Case {
-    const struct OpTest *test;
-    const int *d; /* the shape's dimensions and flags, as the test's comment names them */
-    Dtype dtype;
-    bool exact; /* for finite differences: nothing is rounded */
-    Arg a[MAX_ARGS];
-    int n_args;
-    int32_t *ids, *ids2; /* tokens, targets, slots, positions */
-    Linear *l;
-} Case;
-
-typedef struct OpTest {
-    const char *name;
-    int shapes[MAX_SHAPES][MAX_DIMS]; /* ends with a first dimension of 0 */
-    void (*args)(Case *c);
-    void (*prepare)(Case *c); /* inputs that depend on others, by the reference; may be NULL */
-    void (*op)(Case *c, const Ops *o);
-    void (*ref)(Case *c);
-    double (*loss)(Case *c); /* for gradients: sum of output times its gradient; NULL: none */
-    int wrt[MAX_ARGS][2];    /* pairs (input, gradient), ends with 0, 0 */
-} OpTest;
-
-#define T(i) (c->a[i].t)
-#define F(i) ((float *)c->a[i].t.p)
-#define R(i) (c->a[i].ref)
-
-/* ---- the harness ----------------------------------------------------------------------------------------- */
-
-static const Ops *ops = &cpu_ops;
-
-static double noise(uint64_t what, uint64_t i) {
-    return 2 * rand_uniform(42, RAND_TEST, what, i) - 1;
-}
-
-/* An argument of n numbers (0: absent), filled with noise in [-size, size) about `about`. */
-static void arg_add(Case *c, const char *name, Role role, int64_t n, Dtype dtype, double about, double size) {
-    Arg *a = &c->a[c->n_args++];
-    CHECK(c->n_args <= MAX_ARGS);
-    *a = (Arg){.name = name, .role = role, .n = n, .t = {NULL, dtype}};
-    if (n == 0) return;
-    const size_t bytes = (size_t)n * dtype_size(dtype);
-    const size_t shift = dtype_size(dtype) * (size_t)(c->d[0] % 3); /* not always aligned */
-    a->block = xmalloc(bytes + 3 * GUARD), a->first = xmalloc(bytes);
-    a->t.p = a->block + GUARD + shift;
-    a->ref = xmalloc((size_t)n * sizeof(double)), a->before = xmalloc((size_t)n * sizeof(double));
-    for (int64_t i = 0; i < n; i++) a->ref[i] = about + size * noise((uint64_t)c->n_args, (uint64_t)i);
-}
-
-static double tensor_read(Tensor t, int64_t i) {
-    uint32_t u;
-    float f;
-    if (t.dtype == DT_F32) return ((float *)t.p)[i];
-    u = (uint32_t)((uint16_t *)t.p)[i] << 16;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-static void tensor_write(Tensor t, int64_t i, double v) {
-    float f = (float)ref_round(v, t.dtype);
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    if (t.dtype == DT_F32)
-        ((float *)t.p)[i] = f;
-    else
-        ((uint16_t *)t.p)[i] = (uint16_t)(u >> 16);
-}
-
-/* The reference gets just what the op gets: inputs rounded to their dtype. */
-static void round_inputs(Case *c) {
-    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
-        for (int64_t i = 0; i < a->n && !c->exact; i++)
-            tensor_write(a->t, i, a->ref[i]), a->ref[i] = tensor_read(a->t, i);
-        if (a->n) memcpy(a->before, a->ref, (size_t)a->n * sizeof *a->ref);
-    }
-}
-
-static void set_memory(Case *c) {
-    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
-        if (a->n == 0) continue;
-        const size_t bytes = (size_t)a->n * dtype_size(a->t.dtype);
-        memset(a->block, 0xa5, bytes + 3 * GUARD);
-        for (int64_t i = 0; i < a->n; i++) tensor_write(a->t, i, a->role == OUT ? NAN : a->before[i]);
-    }
-}
-
-static void check_guards(Case *c, const char *where) {
-    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
-        const char *end = (char *)a->t.p + (size_t)a->n * dtype_size(a->t.dtype);
-        int touched = 0;
-        if (a->n == 0) continue;
-        for (const char *g = a->block; g < (char *)a->t.p; g++) touched += *g != (char)0xa5;
-        for (const char *g = end; g < end + GUARD; g++) touched += *g != (char)0xa5;
-        EXPECT(touched == 0, "%s: wrote outside of %s", where, a->name);
-    }
-}
-
-/* fp32 sums of thousands of terms stand near 1e-14; bf16 rounds to 2^-9 relative, 1.3e-6 squared and averaged. */
-static double tolerance(const Case *c, const Arg *a) {
-    return a->t.dtype == DT_BF16 || c->dtype == DT_BF16 ? 1e-5 : 1e-12;
-}
-
-static void check_agreement(Case *c, const char *where) {
-    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
-        double off = 0, all = 0;
-        for (int64_t i = 0; i < a->n; i++) {
-            double d = tensor_read(a->t, i) - a->ref[i];
-            off += d * d, all += a->ref[i] * a->ref[i];
-        }
-        const bool agrees = a->role == IN ? off == 0 : off <= tolerance(c, a) * all;
-        EXPECT(agrees, "%s: %s is off by %.3g (nmse)", where, a->name, off / all);
-    }
-}
-
-static void check_threads(Case *c, int threads, const char *where) {
-    for (Arg *a = c->a; a < c->a + c->n_args; a++) {
-        const size_t bytes = (size_t)a->n * dtype_size(a->t.dtype);
-        if (a->n == 0) continue;
-        if (threads == 1)
-            memcpy(a->first, a->t.p, bytes);
-        else
-            EXPECT(!memcmp(a->first, a->t.p, bytes), "%s: %d threads give another %s than one", where,
-                   threads, a->name);
-    }
-}
-
-/* Central differences of the loss by some numbers of each input, in double. */
-static void check_gradients(Case *c, const char *where) {
-    const double h = 1e-5;
-    for (const int(*w)[2] = c->test->wrt; (*w)[1]; w++) {
-        Arg *x = &c->a[(*w)[0]], *g = &c->a[(*w)[1]];
-        for (int64_t k = 0; k < 8 && x->n && g->n; k++) {
-            const int64_t i = (int64_t)rand_below(7, RAND_TEST, 99, (uint64_t)k, (uint64_t)x->n);
-            const double keep = x->ref[i];
-            x->ref[i] = keep + h;
-            double up = c->test->loss(c);
-            x->ref[i] = keep - h;
-            double slope = (up - c->test->loss(c)) / (2 * h);
-            x->ref[i] = keep;
-            EXPECT(fabs(slope - g->ref[i]) <= 1e-7 * (1 + fabs(slope)),
-                   "%s: d%s[%d] is %.9g, by differences %.9g", where, x->name, (int)i, g->ref[i], slope);
-        }
-    }
-}
-
-static void case_open(Case *c, const OpTest *t, const int *d, Dtype dtype, bool exact) {
-    *c = (Case){.test = t, .d = d, .dtype = dtype, .exact = exact};
-    t->args(c);
-    if (t->prepare) round_inputs(c), t->prepare(c);
-    round_inputs(c);
-    t->ref(c);
-}
-
-static void case_close(Case *c) {
-    for (Arg *a = c->a; a < c->a + c->n_args; a++)
-        free(a->block), free(a->first), free(a->ref), free(a->before);
-    free(c->ids), free(c->ids2);
-}
-
-static void run_test(const OpTest *t) {
-    static Case c;
-    char where[128];
-    Err e = {0};
-    for (const int(*d)[MAX_DIMS] = t->shapes; (*d)[0]; d++) {
-        for (Dtype dtype = DT_F32; dtype <= DT_BF16; dtype++) {
-            snprintf(where, sizeof where, "%s %s, shape %d", t->name, dtype == DT_F32 ? "fp32" : "bf16",
-                     (int)(d - t->shapes));
-            case_open(&c, t, *d, dtype, false);
-            for (int threads = 1; threads <= 3; threads++) {
-                EXPECT(ops->start(threads, &e));
-                set_memory(&c);
-                t->op(&c, ops);
-                check_guards(&c, where);
-                check_threads(&c, threads, where);
-                if (threads == 1) check_agreement(&c, where);
-            }
-            case_close(&c);
-        }
-        if (!t->loss) continue;
-        case_open(&c, t, *d, DT_F32, true);
-        check_gradients(&c, where);
-        case_close(&c);
-    }
-}
-
-#define OP_TEST(what)    \
-    TEST(ops_##what) {   \
-        run_test(&what); \
-    }
-
-static int32_t *some_ids(int64_t n, int from, int to, uint64_t what) {
-    int32_t *ids = xmalloc((size_t)n * sizeof *ids);
-    for (int64_t i = 0; i < n; i++)
-        ids[i] = from + (int32_t)rand_below(3, RAND_TEST, what, (uint64_t)i, (uint64_t)(to - from));
-    return ids;
-}
-
-static double weighted(const double *y, const double *dy, int64_t n) {
-    double s = 0;
-    for (int64_t i = 0; i < n; i++) s += y[i] * dy[i];
-    return s;
-}
-
-static Dropout some_dropout(bool on, uint64_t row0) {
-    return (Dropout){.p = on ? 0.3f : 0, .seed = 5, .step = 17, .site = 4, .row0 = row0};
-}
 
 /* ---- linear: n, in, out, out_major, gelu, bias, pre ------------------------------------------------------ */
 
@@ -243,12 +19,25 @@ static Dropout some_dropout(bool on, uint64_t row0) {
     }
 
 static LinearSpec linear_spec(const Case *c, float *w, float *dw) {
-    return (LinearSpec){c->d[1], c->d[2], c->d[3], w, dw, c->dtype, c->d[0], NULL};
+    return (LinearSpec){c->d[1], c->d[2], c->d[3], w, dw, c->compute, c->d[0], NULL};
+}
+
+/* With room for the mirror where the back end wants one. */
+static Linear *linear_of(Case *c, float *w, float *dw) {
+    Err e = {0};
+    LinearSpec s = linear_spec(c, w, dw);
+    uint16_t *mirror = xcalloc((size_t)(s.in * s.out), sizeof *mirror);
+    if (ops()->mirror(s.compute)) s.copy = given(c, mirror, (size_t)(s.in * s.out) * sizeof *mirror);
+    Linear *l = ops()->linear_create(&s, &e);
+    EXPECT_OK(&e);
+    ops()->linear_refresh(l, false);
+    free(mirror);
+    return l;
 }
 
 static void linear_forward_args(Case *c) {
     const int n = c->d[0], in = c->d[1], out = c->d[2];
-    arg_add(c, "y", OUT, n * out, c->dtype, 0, 0);
+    arg_add(c, "y", OUT, n * out, c->d[3] ? DT_F32 : c->dtype, 0, 0); /* a head's are logits */
     arg_add(c, "pre", OUT, c->d[6] ? n * out : 0, c->dtype, 0, 0);
     arg_add(c, "x", IN, n * in, c->dtype, 0, 1);
     arg_add(c, "w", IN, in * out, DT_F32, 0, 1);
@@ -256,11 +45,7 @@ static void linear_forward_args(Case *c) {
 }
 
 static void linear_forward_op(Case *c, const Ops *o) {
-    Err e = {0};
-    LinearSpec s = linear_spec(c, F(3), NULL);
-    Linear *l = o->linear_create(&s, &e);
-    EXPECT_OK(&e);
-    o->linear_refresh(l, false);
+    Linear *l = linear_of(c, F(3), NULL);
     o->linear_forward(T(0), T(1), T(2), l, F(4), c->d[4] ? ACT_GELU : ACT_NONE, c->d[0]);
     o->linear_free(l);
 }
@@ -277,7 +62,8 @@ static const OpTest linear_forward = {"linear_forward",
                                       linear_forward_op,
                                       linear_forward_ref,
                                       NULL,
-                                      {{0}}};
+                                      {{0}},
+                                      true};
 OP_TEST(linear_forward)
 
 /* The same shapes; `gelu` is then of the op that made x, and `pre` says whether dx is asked for. */
@@ -305,12 +91,8 @@ static bool linear_accumulates(const Case *c) {
 }
 
 static void linear_backward_op(Case *c, const Ops *o) {
-    Err e = {0};
-    LinearSpec s = linear_spec(c, F(6), F(1));
-    Linear *l = o->linear_create(&s, &e);
-    EXPECT_OK(&e);
-    o->linear_refresh(l, false);
-    if (c->d[4]) memset(T(4).p, 0, (size_t)c->a[4].n * dtype_size(c->dtype)); /* to be made again */
+    Linear *l = linear_of(c, F(6), F(1));
+    if (c->d[4]) o->zero(T(4).p, (size_t)c->a[4].n * dtype_size(c->dtype)); /* to be made again */
     o->linear_backward(T(0), T(3), T(4), T(5), c->d[4] ? ACT_GELU : ACT_NONE, c->d[4] != 0, l, F(2),
                        linear_accumulates(c), c->d[0]);
     o->linear_free(l);
@@ -333,37 +115,45 @@ static double linear_loss(Case *c) {
     return sum;
 }
 
-static const OpTest linear_backward = {
-    "linear_backward",  LINEAR_SHAPES,       linear_backward_args, linear_backward_prepare,
-    linear_backward_op, linear_backward_ref, linear_loss,          {{5, 0}, {6, 1}}};
+static const OpTest linear_backward = {"linear_backward",
+                                       LINEAR_SHAPES,
+                                       linear_backward_args,
+                                       linear_backward_prepare,
+                                       linear_backward_op,
+                                       linear_backward_ref,
+                                       linear_loss,
+                                       {{5, 0}, {6, 1}},
+                                       true};
 OP_TEST(linear_backward)
 
-/* How many rows a linear was made for changes where its weights are prepared, and no bit of what it gives. */
-static void linear_run(const LinearSpec *s, float *y, float *dx, const float *x, const float *dy, int64_t n) {
+/* How many rows a linear was made for changes where its weights are prepared, and no bit of what it gives. (On a GPU it
+ * changes which algorithm is the best.) */
+static void linear_run(const LinearSpec *s, float *y, float *dx, Tensor x, Tensor dy, int64_t n) {
     Err e = {0};
-    Linear *l = ops->linear_create(s, &e);
+    Linear *l = ops()->linear_create(s, &e);
     EXPECT_OK(&e);
-    static float x_room[70 * 130], dy_room[70 * 130];
-    const Tensor tx = tensor(x_room, s->compute), tdy = tensor(dy_room, s->compute);
-    for (int64_t i = 0; i < n * s->in; i++) tensor_write(tx, i, x[i]);
-    for (int64_t i = 0; i < n * s->out; i++) tensor_write(tdy, i, dy[i]);
-    ops->linear_refresh(l, false);
-    ops->linear_forward(tensor(y, DT_F32), NO_TENSOR, tx, l, NULL, ACT_NONE, n);
-    ops->linear_backward(tensor(dx, DT_F32), tdy, tx, NO_TENSOR, ACT_NONE, false, l, NULL, false, n);
-    ops->linear_free(l);
+    ops()->linear_refresh(l, false);
+    ops()->linear_forward(tensor(y, DT_F32), NO_TENSOR, x, l, NULL, ACT_NONE, n);
+    ops()->linear_backward(tensor(dx, DT_F32), dy, x, NO_TENSOR, ACT_NONE, false, l, NULL, false, n);
+    ops()->linear_free(l);
 }
 
 TEST(ops_linear_for_many_rows) {
     enum { N = 70, IN_ = 33, OUT_ = 130 };
     static float w[IN_ * OUT_], dw[2][IN_ * OUT_], x[N * IN_], dy[N * OUT_], y[2][N * OUT_], dx[2][N * IN_];
+    if (!on_cpu()) SKIP("the CPU's promise only");
     rand_normals(w, IN_ * OUT_, 1, 1, RAND_TEST, 1, 0);
     rand_normals(x, N * IN_, 1, 1, RAND_TEST, 2, 0);
     rand_normals(dy, N * OUT_, 1, 1, RAND_TEST, 3, 0);
+    static uint16_t bx[N * IN_], bdy[N * OUT_];
+    for (int i = 0; i < N * IN_; i++) bx[i] = bf16_from_f32(x[i]);
+    for (int i = 0; i < N * OUT_; i++) bdy[i] = bf16_from_f32(dy[i]);
     for (int i = 0; i < 4; i++) {
         for (int many = 0; many < 2; many++) {
             LinearSpec s = {IN_, OUT_, i & 1, w, dw[many], i & 2 ? DT_BF16 : DT_F32, many ? 1 << 20 : N,
                             NULL};
-            linear_run(&s, y[many], dx[many], x, dy, N);
+            linear_run(&s, y[many], dx[many], i & 2 ? tensor(bx, DT_BF16) : tensor(x, DT_F32),
+                       i & 2 ? tensor(bdy, DT_BF16) : tensor(dy, DT_F32), N);
         }
         EXPECT(!memcmp(y[0], y[1], sizeof *y) && !memcmp(dx[0], dx[1], sizeof *dx) &&
                    !memcmp(dw[0], dw[1], sizeof *dw),
@@ -376,15 +166,19 @@ TEST(ops_linear_for_many_rows) {
 TEST(ops_linear_refresh) {
     float w[6] = {1, 2, 3, 4, 5, 6}, x[2] = {1, 10}, y[3];
     Err e = {0};
-    LinearSpec s = {2, 3, false, w, NULL, DT_F32, 1, NULL};
-    Linear *l = ops->linear_create(&s, &e);
+    float *dw = device(w, sizeof w), *dx = device(x, sizeof x), *dy = device(NULL, sizeof y);
+    LinearSpec s = {2, 3, false, dw, NULL, DT_F32, 1, NULL};
+    Linear *l = ops()->linear_create(&s, &e);
     EXPECT_OK(&e);
-    EXPECT(ops->linear_bytes(&s) >= sizeof w);
+    if (on_cpu()) EXPECT(ops()->linear_bytes(&s) >= sizeof w);
     w[4] = 7;
-    ops->linear_refresh(l, false);
-    ops->linear_forward(tensor(y, DT_F32), NO_TENSOR, tensor(x, DT_F32), l, NULL, ACT_NONE, 1);
+    ops()->to_device(dw, w, sizeof w);
+    ops()->linear_refresh(l, false);
+    ops()->linear_forward(tensor(dy, DT_F32), NO_TENSOR, tensor(dx, DT_F32), l, NULL, ACT_NONE, 1);
+    host(y, dy, sizeof y);
     EXPECT(y[0] == 41 && y[1] == 72 && y[2] == 63, "%g %g %g", y[0], y[1], y[2]);
-    ops->linear_free(l);
+    ops()->linear_free(l);
+    device_free();
 }
 
 /* ---- norm: n, C, delta, dropout, row0; backward: post, dh, dx_in ----------------------------------------- */
@@ -402,10 +196,10 @@ static const float norm_eps = 1e-5f;
 static void norm_forward_args(Case *c) {
     const int n = c->d[0], C = c->d[1];
     arg_add(c, "h", OUT, n * C, c->dtype, 0, 0);
-    arg_add(c, "x_out", OUT, c->d[2] ? n * C : 0, DT_F32, 0, 0);
+    arg_add(c, "x_out", OUT, c->d[2] ? n * C : 0, c->stream, 0, 0);
     arg_add(c, "mean", OUT, n, DT_F32, 0, 0);
     arg_add(c, "rstd", OUT, n, DT_F32, 0, 0);
-    arg_add(c, "x_in", IN, n * C, DT_F32, 0.5, 2);
+    arg_add(c, "x_in", IN, n * C, c->stream, 0.5, 2);
     arg_add(c, "delta", IN, c->d[2] ? n * C : 0, c->dtype, 0, 1);
     arg_add(c, "g", IN, C, DT_F32, 1, 0.3);
     arg_add(c, "b", IN, C, DT_F32, 0, 0.3);
@@ -425,19 +219,20 @@ static void norm_forward_ref(Case *c) {
                      norm_dropout(c));
 }
 
-static const OpTest norm_forward = {
-    "norm_forward", NORM_SHAPES, norm_forward_args, NULL, norm_forward_op, norm_forward_ref, NULL, {{0}}};
+static const OpTest norm_forward = {"norm_forward", NORM_SHAPES,     norm_forward_args,
+                                    NULL,           norm_forward_op, norm_forward_ref,
+                                    NULL,           {{0}},           false};
 OP_TEST(norm_forward)
 
 static void norm_backward_args(Case *c) {
     const int n = c->d[0], C = c->d[1];
-    arg_add(c, "dx", OUT, n * C, DT_F32, 0, 0);
+    arg_add(c, "dx", OUT, n * C, c->stream, 0, 0);
     arg_add(c, "ddelta", OUT, c->d[2] ? n * C : 0, c->dtype, 0, 0);
     arg_add(c, "dg", INOUT, C, DT_F32, 0, 1);
     arg_add(c, "db", INOUT, C, DT_F32, 0, 1);
-    arg_add(c, "dx_in", IN, c->d[7] ? n * C : 0, DT_F32, 0, 1);
+    arg_add(c, "dx_in", IN, c->d[7] ? n * C : 0, c->stream, 0, 1);
     arg_add(c, "dh", IN, c->d[6] ? n * C : 0, c->dtype, 0, 1);
-    arg_add(c, "x", IN, n * C, DT_F32, 0.5, 2);
+    arg_add(c, "x", IN, n * C, c->stream, 0.5, 2);
     arg_add(c, "mean", IN, n, DT_F32, 0, 0);
     arg_add(c, "rstd", IN, n, DT_F32, 0, 0);
     arg_add(c, "g", IN, C, DT_F32, 1, 0.3);
@@ -480,34 +275,45 @@ static double norm_loss(Case *c) {
     return sum;
 }
 
-static const OpTest norm_backward = {
-    "norm_backward",  NORM_SHAPES,       norm_backward_args, norm_backward_prepare,
-    norm_backward_op, norm_backward_ref, norm_loss,          {{6, 0}, {9, 2}, {10, 3}}};
+static const OpTest norm_backward = {"norm_backward",
+                                     NORM_SHAPES,
+                                     norm_backward_args,
+                                     norm_backward_prepare,
+                                     norm_backward_op,
+                                     norm_backward_ref,
+                                     norm_loss,
+                                     {{6, 0}, {9, 2}, {10, 3}},
+                                     false};
 OP_TEST(norm_backward)
 
 /* dx may be dx_in, and x_out may be x_in. */
 TEST(ops_norm_in_place) {
-    enum { N = 3, C = 40 };
-    float x[N * C], y[N * C], d[N * C], h[2][N * C], mean[N], rstd[N], g[C], b[C], dg[C], db[C];
-    for (int i = 0; i < N * C; i++)
-        x[i] = y[i] = (float)noise(1, (uint64_t)i), d[i] = (float)noise(2, (uint64_t)i);
+    enum { N = 3, C = 40, BYTES = N * C * sizeof(float) };
+    float x[N * C], d[N * C], g[C], b[C], got[2][2][N * C];
+    for (int i = 0; i < N * C; i++) x[i] = (float)noise(1, (uint64_t)i), d[i] = (float)noise(2, (uint64_t)i);
     for (int i = 0; i < C; i++) g[i] = 1 + (float)noise(3, (uint64_t)i), b[i] = 0.5f;
-    float out[N * C];
-    ops->norm_forward(tensor(h[0], DT_F32), tensor(out, DT_F32), mean, rstd, tensor(x, DT_F32),
-                      tensor(d, DT_F32), g, b, norm_eps, N, C, some_dropout(true, 3));
-    ops->norm_forward(tensor(h[1], DT_F32), tensor(y, DT_F32), mean, rstd, tensor(y, DT_F32),
-                      tensor(d, DT_F32), g, b, norm_eps, N, C, some_dropout(true, 3));
-    EXPECT(!memcmp(out, y, sizeof y) && !memcmp(h[0], h[1], sizeof h[0]));
-    for (int post = 0; post < 2; post++) {
-        memcpy(y, d, sizeof d);
-        ops->norm_backward(tensor(out, DT_F32), NO_TENSOR, tensor(d, DT_F32), tensor(h[0], DT_F32),
-                           tensor(x, DT_F32), mean, rstd, g, dg, db, false, post, N, C,
-                           some_dropout(false, 0));
-        ops->norm_backward(tensor(y, DT_F32), NO_TENSOR, tensor(y, DT_F32), tensor(h[0], DT_F32),
-                           tensor(x, DT_F32), mean, rstd, g, dg, db, false, post, N, C,
-                           some_dropout(false, 0));
-        EXPECT(!memcmp(out, y, sizeof y), "post %d", post);
+    float *dx = device(x, BYTES), *dd = device(d, BYTES), *dg = device(g, sizeof g),
+          *db = device(b, sizeof b);
+    float *out = device(NULL, BYTES), *h = device(NULL, BYTES), *mean = device(NULL, N * sizeof *mean),
+          *rstd = device(NULL, N * sizeof *rstd), *sums = device(NULL, 2 * sizeof g);
+    for (int in_place = 0; in_place < 2; in_place++) {
+        float *to = in_place ? dx : out;
+        ops()->norm_forward(tensor(h, DT_F32), tensor(to, DT_F32), mean, rstd, tensor(dx, DT_F32),
+                            tensor(dd, DT_F32), dg, db, norm_eps, N, C, some_dropout(true, 3));
+        host(got[in_place][0], to, BYTES), host(got[in_place][1], h, BYTES);
     }
+    EXPECT(!memcmp(got[0], got[1], sizeof got[0]) && got[0][0][7] != x[7]);
+    for (int post = 0; post < 2; post++) {
+        for (int in_place = 0; in_place < 2; in_place++) {
+            float *to = in_place ? dd : out;
+            ops()->norm_backward(tensor(to, DT_F32), NO_TENSOR, tensor(dd, DT_F32), tensor(h, DT_F32),
+                                 tensor(dx, DT_F32), mean, rstd, dg, sums, sums + C, false, post, N, C,
+                                 some_dropout(false, 0));
+            host(got[in_place][0], to, BYTES);
+        }
+        EXPECT(!memcmp(got[0][0], got[1][0], BYTES), "post %d", post);
+    }
+    device_free();
 }
 
 /* ---- attention: B, T, NH, HS, window, dropout, head0 ----------------------------------------------------- */
@@ -560,7 +366,8 @@ static const OpTest attention_forward = {"attention_forward",
                                          attention_forward_op,
                                          attention_forward_ref,
                                          NULL,
-                                         {{0}}};
+                                         {{0}},
+                                         false};
 OP_TEST(attention_forward)
 
 static void attention_backward_args(Case *c) {
@@ -592,9 +399,15 @@ static double attention_loss(Case *c) {
     return weighted(R(2), R(1), attention_size(c));
 }
 
-static const OpTest attention_backward = {
-    "attention_backward",  ATTENTION_SHAPES,       attention_backward_args, attention_backward_prepare,
-    attention_backward_op, attention_backward_ref, attention_loss,          {{3, 0}}};
+static const OpTest attention_backward = {"attention_backward",
+                                          ATTENTION_SHAPES,
+                                          attention_backward_args,
+                                          attention_backward_prepare,
+                                          attention_backward_op,
+                                          attention_backward_ref,
+                                          attention_loss,
+                                          {{3, 0}},
+                                          false};
 OP_TEST(attention_backward)
 
 /* ---- attention_cached: n, slots, NH, HS, window, capacity, first position -------------------------------- */
@@ -616,7 +429,7 @@ static Attention attention_cached_of(const Case *c) {
 
 static void attention_cached_op(Case *c, const Ops *o) {
     Attention a = attention_cached_of(c);
-    o->attention_cached(T(0), T(3), T(1), T(2), c->d[5], c->ids, c->ids2, c->d[0], &a);
+    o->attention_cached(T(0), T(3), T(1), T(2), c->d[5], c->dids, c->dids2, c->d[0], &a);
 }
 
 static void attention_cached_ref(Case *c) {
@@ -637,7 +450,8 @@ static const OpTest attention_cached = {"attention_cached",
                                         attention_cached_op,
                                         attention_cached_ref,
                                         NULL,
-                                        {{0}}};
+                                        {{0}},
+                                        false};
 OP_TEST(attention_cached)
 
 /* ---- embedding: n, T, C, V, explicit positions or dh, dropout, row0 -------------------------------------- */
@@ -652,7 +466,7 @@ OP_TEST(attention_cached)
 
 static void embed_forward_args(Case *c) {
     const int n = c->d[0], Tpos = c->d[1], C = c->d[2], V = c->d[3];
-    arg_add(c, "x", OUT, n * C, c->dtype, 0, 0);
+    arg_add(c, "x", OUT, n * C, c->stream, 0, 0);
     arg_add(c, "wte", IN, V * C, DT_F32, 0, 1);
     arg_add(c, "wpe", IN, (Tpos + 2) * C, DT_F32, 0, 1);
     c->ids = some_ids(n, 0, V, 1);
@@ -664,21 +478,16 @@ static Dropout embed_dropout(const Case *c) {
 }
 
 static void embed_forward_op(Case *c, const Ops *o) {
-    o->embed_forward(T(0), c->ids, c->ids2, F(1), F(2), c->d[0], c->d[1], c->d[2], embed_dropout(c));
+    o->embed_forward(T(0), c->dids, c->dids2, F(1), F(2), c->d[0], c->d[1], c->d[2], embed_dropout(c));
 }
 
 static void embed_forward_ref(Case *c) {
     ref_embed_forward(R(0), c->ids, c->ids2, R(1), R(2), c->d[0], c->d[1], c->d[2], embed_dropout(c));
 }
 
-static const OpTest embed_forward = {"embed_forward",
-                                     EMBED_SHAPES,
-                                     embed_forward_args,
-                                     NULL,
-                                     embed_forward_op,
-                                     embed_forward_ref,
-                                     NULL,
-                                     {{0}}};
+static const OpTest embed_forward = {
+    "embed_forward", EMBED_SHAPES, embed_forward_args, NULL, embed_forward_op, embed_forward_ref, NULL,
+    {{0}},           false};
 OP_TEST(embed_forward)
 
 /* The rows of dwpe beyond T stay as they are. */
@@ -686,7 +495,7 @@ static void embed_backward_args(Case *c) {
     const int n = c->d[0], Tpos = c->d[1], C = c->d[2], V = c->d[3];
     arg_add(c, "dwte", INOUT, V * C, DT_F32, 0, c->exact ? 0 : 1);
     arg_add(c, "dwpe", INOUT, (Tpos + 2) * C, DT_F32, 0, c->exact ? 0 : 1);
-    arg_add(c, "dx", IN, n * C, DT_F32, 0, 1);
+    arg_add(c, "dx", IN, n * C, c->stream, 0, 1);
     arg_add(c, "dh", IN, c->d[4] ? n * C : 0, c->dtype, 0, 1);
     arg_add(c, "wte", IN, V * C, DT_F32, 0, 1);
     arg_add(c, "wpe", IN, (Tpos + 2) * C, DT_F32, 0, 1);
@@ -694,7 +503,7 @@ static void embed_backward_args(Case *c) {
 }
 
 static void embed_backward_op(Case *c, const Ops *o) {
-    o->embed_backward(F(0), F(1), T(2), T(3), c->ids, c->d[0], c->d[1], c->d[2], c->d[0] % 2,
+    o->embed_backward(F(0), F(1), T(2), T(3), c->dids, c->d[0], c->d[1], c->d[2], c->d[0] % 2,
                       embed_dropout(c));
 }
 
@@ -713,8 +522,8 @@ static double embed_loss(Case *c) {
 }
 
 static const OpTest embed_backward = {
-    "embed_backward",  EMBED_SHAPES,       embed_backward_args, NULL,
-    embed_backward_op, embed_backward_ref, embed_loss,          {{4, 0}, {5, 1}}};
+    "embed_backward",   EMBED_SHAPES, embed_backward_args, NULL, embed_backward_op,
+    embed_backward_ref, embed_loss,   {{4, 0}, {5, 1}},    false};
 OP_TEST(embed_backward)
 
 /* ---- classifier: n, V, Vp, gradient ---------------------------------------------------------------------- */
@@ -723,10 +532,9 @@ static void classifier_args(Case *c) {
     const int n = c->d[0], V = c->d[1], Vp = c->d[2];
     arg_add(c, "dlogits", OUT, c->d[3] ? n * Vp : 0, c->dtype, 0, 0);
     arg_add(c, "loss", OUT, n, DT_F32, 0, 0);
-    arg_add(c, "best", OUT, n, DT_F32, 0, 0);
-    arg_add(c, "logits", IN, n * Vp, DT_F32, 3, 9);
+    arg_add_kind(c, "best", OUT, n, INTS, 0, 0);
+    arg_add(c, "logits", IN, n * Vp, c->stream, 3, 9);
     c->ids = some_ids(n, 0, V, 1);
-    c->ids2 = xcalloc((size_t)n, sizeof *c->ids2);
     if (n > 1) c->ids[1] = -1;
     if (n > 2 && V > 4) R(3)[2 * Vp + 1] = R(3)[2 * Vp + V - 1] = 40; /* a tie, and a sharp row */
 }
@@ -736,8 +544,7 @@ static float classifier_scale(const Case *c) {
 }
 
 static void classifier_op(Case *c, const Ops *o) {
-    o->classifier(T(0), F(1), c->ids2, T(3), c->ids, classifier_scale(c), c->d[0], c->d[1], c->d[2]);
-    for (int i = 0; i < c->d[0]; i++) F(2)[i] = (float)c->ids2[i];
+    o->classifier(T(0), F(1), T(2).p, T(3), c->dids, classifier_scale(c), c->d[0], c->d[1], c->d[2]);
 }
 
 static void classifier_ref(Case *c) {
@@ -759,26 +566,35 @@ static const OpTest classifier = {
     classifier_op,
     classifier_ref,
     classifier_loss,
-    {{3, 0}}};
+    {{3, 0}},
+    false};
 OP_TEST(classifier)
 
 TEST(ops_classifier_in_place) {
-    enum { N = 2, V = 50, VP = 128 };
-    float z[N * VP], d[N * VP], loss[N];
-    int32_t target[N] = {4, -1};
+    enum { N = 2, V = 50, VP = 128, BYTES = N * VP * sizeof(float) };
+    const int32_t target[N] = {4, -1};
+    float z[N * VP], got[2][N * VP];
     for (int i = 0; i < N * VP; i++) z[i] = 5 * (float)noise(1, (uint64_t)i);
-    ops->classifier(tensor(d, DT_F32), loss, NULL, tensor(z, DT_F32), target, 0.5f, N, V, VP);
-    ops->classifier(tensor(z, DT_F32), loss, NULL, tensor(z, DT_F32), target, 0.5f, N, V, VP);
-    EXPECT(!memcmp(z, d, sizeof d));
+    float *dz = device(z, BYTES), *out = device(NULL, BYTES), *loss = device(NULL, N * sizeof *loss);
+    int32_t *ids = device(target, sizeof target);
+    ops()->classifier(tensor(out, DT_F32), loss, NULL, tensor(dz, DT_F32), ids, 0.5f, N, V, VP);
+    ops()->classifier(tensor(dz, DT_F32), loss, NULL, tensor(dz, DT_F32), ids, 0.5f, N, V, VP);
+    host(got[0], out, BYTES), host(got[1], dz, BYTES);
+    EXPECT(!memcmp(got[0], got[1], BYTES) && got[0][4] < 0);
+    device_free();
 }
 
 /* A NaN must not vanish: train.c skips such steps. */
 TEST(ops_classifier_nan) {
     float z[128] = {0}, loss;
-    int32_t target = 3;
+    const int32_t target = 3;
     z[7] = NAN;
-    ops->classifier(NO_TENSOR, &loss, NULL, tensor(z, DT_F32), &target, 1, 1, 100, 128);
+    float *dz = device(z, sizeof z), *out = device(NULL, sizeof loss);
+    int32_t *id = device(&target, sizeof target);
+    ops()->classifier(NO_TENSOR, out, NULL, tensor(dz, DT_F32), id, 1, 1, 100, 128);
+    host(&loss, out, sizeof loss);
     EXPECT(isnan(loss), "loss %g", loss);
+    device_free();
 }
 
 /* ---- optimizer: n, step ---------------------------------------------------------------------------------- */
@@ -802,7 +618,7 @@ static AdamW adamw_of(const Case *c) {
 static void adamw_op(Case *c, const Ops *o) {
     const AdamW a = adamw_of(c);
     const Verdict v = {.grad_scale = 0.7f};
-    o->adamw(F(0), F(1), F(2), F(3), NULL, c->d[0], &a, &v);
+    o->adamw(F(0), F(1), F(2), F(3), NULL, c->d[0], &a, given(c, &v, sizeof v));
 }
 
 static void adamw_ref(Case *c) {
@@ -810,18 +626,20 @@ static void adamw_ref(Case *c) {
     ref_adamw(R(0), R(1), R(2), R(3), 0.7f, c->d[0], &a);
 }
 
-static const OpTest adamw = {
-    "adamw", {{1, 1}, {100, 2}, {1003, 1}, {40000, 5000}, {0}}, adamw_args, NULL, adamw_op, adamw_ref, NULL,
-    {{0}}};
+static const OpTest adamw = {"adamw",    {{1, 1}, {100, 2}, {1003, 1}, {40000, 5000}, {0}},
+                             adamw_args, NULL,
+                             adamw_op,   adamw_ref,
+                             NULL,       {{0}},
+                             false};
 OP_TEST(adamw)
 
 /* ---- muon: rows, cols, parts, a part without gradient ------------------------------------------------------ */
 
-#define MUON_SHAPES                                                                                       \
-    {                                                                                                     \
-        {1, 1, 1, 0}, {7, 5, 3, 0}, {64, 64, 3, 0}, {33, 130, 1, 0}, {300, 31, 1, 0}, {40, 48, 3, 1}, {   \
-            0                                                                                             \
-        }                                                                                                 \
+#define MUON_SHAPES                                                                                     \
+    {                                                                                                   \
+        {1, 1, 1, 0}, {7, 5, 3, 0}, {64, 64, 3, 0}, {33, 130, 1, 0}, {300, 31, 1, 0}, {40, 48, 3, 1}, { \
+            0                                                                                           \
+        }                                                                                               \
     }
 static const Verdict muon_verdict = {.grad_scale = 0.7f};
 
@@ -841,16 +659,14 @@ static int64_t muon_count(const Case *c) {
 }
 
 static void muon_momentum_args(Case *c) {
-    arg_add(c, "squares", OUT, c->d[2], DT_F32, 0, 0);
+    arg_add_kind(c, "squares", OUT, c->d[2], DOUBLES, 0, 0);
     arg_add(c, "m", INOUT, muon_count(c), DT_F32, 0, 0.1);
     arg_add(c, "g", IN, muon_count(c), DT_F32, 0, 1);
 }
 
 static void muon_momentum_op(Case *c, const Ops *o) {
     const Muon a = muon_of(c);
-    double squares[MUON_PARTS];
-    o->muon_momentum(squares, F(1), F(2), &a, &muon_verdict);
-    for (int64_t i = 0; i < a.parts; i++) F(0)[i] = (float)squares[i];
+    o->muon_momentum(T(0).p, F(1), F(2), &a, given(c, &muon_verdict, sizeof muon_verdict));
 }
 
 static void muon_momentum_ref(Case *c) {
@@ -859,14 +675,15 @@ static void muon_momentum_ref(Case *c) {
 }
 
 static const OpTest muon_momentum = {
-    "muon_momentum", MUON_SHAPES, muon_momentum_args, NULL, muon_momentum_op, muon_momentum_ref, NULL, {{0}}};
+    "muon_momentum", MUON_SHAPES, muon_momentum_args, NULL, muon_momentum_op, muon_momentum_ref, NULL,
+    {{0}},           false};
 OP_TEST(muon_momentum)
 
 static void muon_direction_args(Case *c) {
     arg_add(c, "x", OUT, muon_count(c), DT_BF16, 0, 0);
     arg_add(c, "m", IN, muon_count(c), DT_F32, 0, 0.1);
     arg_add(c, "g", IN, muon_count(c), DT_F32, 0, 1);
-    arg_add(c, "squares", IN, c->d[2], DT_F32, 3, 2);
+    arg_add_kind(c, "squares", IN, c->d[2], DOUBLES, 3, 2);
 }
 
 static void muon_direction_prepare(Case *c) {
@@ -875,9 +692,7 @@ static void muon_direction_prepare(Case *c) {
 
 static void muon_direction_op(Case *c, const Ops *o) {
     const Muon a = muon_of(c);
-    double squares[MUON_PARTS];
-    for (int64_t i = 0; i < a.parts; i++) squares[i] = F(3)[i];
-    o->muon_direction(T(0).p, F(1), F(2), squares, &a, &muon_verdict);
+    o->muon_direction(T(0).p, F(1), F(2), T(3).p, &a, given(c, &muon_verdict, sizeof muon_verdict));
 }
 
 static void muon_direction_ref(Case *c) {
@@ -885,10 +700,15 @@ static void muon_direction_ref(Case *c) {
     ref_muon_direction(R(0), R(1), R(2), R(3), muon_verdict.grad_scale, &a);
 }
 
-static const OpTest muon_direction = {
-    "muon_direction",       MUON_SHAPES,       muon_direction_args,
-    muon_direction_prepare, muon_direction_op, muon_direction_ref,
-    NULL,                   {{0}}};
+static const OpTest muon_direction = {"muon_direction",
+                                      MUON_SHAPES,
+                                      muon_direction_args,
+                                      muon_direction_prepare,
+                                      muon_direction_op,
+                                      muon_direction_ref,
+                                      NULL,
+                                      {{0}},
+                                      false};
 OP_TEST(muon_direction)
 
 static void muon_update_args(Case *c) {
@@ -898,7 +718,7 @@ static void muon_update_args(Case *c) {
 
 static void muon_update_op(Case *c, const Ops *o) {
     const Muon a = muon_of(c);
-    o->muon_update(F(0), NULL, T(1).p, &a, &muon_verdict);
+    o->muon_update(F(0), NULL, T(1).p, &a, given(c, &muon_verdict, sizeof muon_verdict));
 }
 
 static void muon_update_ref(Case *c) {
@@ -907,7 +727,7 @@ static void muon_update_ref(Case *c) {
 }
 
 static const OpTest muon_update = {
-    "muon_update", MUON_SHAPES, muon_update_args, NULL, muon_update_op, muon_update_ref, NULL, {{0}}};
+    "muon_update", MUON_SHAPES, muon_update_args, NULL, muon_update_op, muon_update_ref, NULL, {{0}}, false};
 OP_TEST(muon_update)
 
 /* ---- matmul: M, N, K, batch, turn_a, turn_b, add, matrices side by side (else one after the other) --------- */
@@ -966,72 +786,14 @@ static const OpTest matmul = {"matmul",
                               matmul_op,
                               matmul_ref,
                               NULL,
-                              {{0}}};
+                              {{0}},
+                              false};
 OP_TEST(matmul)
-
-TEST(ops_sums) {
-    for (int64_t n = 1; n < 100000; n = n * 3 + 1) {
-        float *x = xmalloc((size_t)n * sizeof *x);
-        double sum = 0, squares = 0, first[2] = {0};
-        Err e = {0};
-        for (int64_t i = 0; i < n; i++) {
-            x[i] = 1 + (float)noise(1, (uint64_t)i);
-            sum += x[i], squares += (double)x[i] * x[i];
-        }
-        for (int threads = 1; threads <= 3; threads++) {
-            EXPECT(ops->start(threads, &e));
-            double s[2] = {1, 0};
-            ops->sum(&s[0], x, n, true), s[0] -= 1;
-            ops->sum_squares(&s[1], x, n, false);
-            EXPECT(fabs(s[0] - sum) <= 1e-12 * sum && fabs(s[1] - squares) <= 1e-12 * squares);
-            if (threads == 1) memcpy(first, s, sizeof s);
-            EXPECT(!memcmp(first, s, sizeof s), "threads change a sum");
-        }
-        free(x);
-    }
-}
-
-/* ---- the rest of the table ------------------------------------------------------------------------------- */
-
-TEST(ops_memory) {
-    Err e = {0};
-    char zeros[1000] = {0}, text[1000] = "there and back", back[1000];
-    char *p = ops->alloc(sizeof text, "a test", &e);
-    EXPECT_OK(&e);
-    EXPECT((uintptr_t)p % 64 == 0 && !memcmp(p, zeros, sizeof zeros));
-    ops->to_device(p, text, sizeof text);
-    ops->to_host(back, p, sizeof back);
-    EXPECT(!memcmp(text, back, sizeof text));
-    ops->zero(p, 7);
-    EXPECT(p[6] == 0 && p[7] == text[7]);
-    ops->release(p);
-    EXPECT(!ops->alloc(SIZE_MAX - 8, "the moon", &e));
-    EXPECT_ERR(&e, "the moon");
-}
-
-TEST(ops_describe) {
-    Err e = {0};
-    char text[256] = "";
-    EXPECT(ops->start(2, &e));
-    ops->describe(text, sizeof text);
-    EXPECT(strstr(text, ", 2 threads, "), "%s", text);
-    EXPECT(!ops->start(1 << 20, &e));
-    EXPECT_ERR(&e, "train.threads is 1048576");
-    EXPECT(ops->has(DT_F32));
-    EXPECT(ops->peak_flops(DT_F32) > 1e8);
-}
-
-TEST(ops_choose) {
-    Err e = {0};
-    EXPECT(ops_choose("cpu", &e) == &cpu_ops);
-    EXPECT_OK(&e);
-    EXPECT(!ops_choose("tpu", &e));
-    EXPECT_ERR(&e, "must be \"cpu\"");
-}
 
 /* Decoding promises more than agreement: over the cache, one token at a time or several, each row is bit for bit that
  * of a pass over the whole sequence. */
 TEST(ops_attention_cached_is_exact) {
+    if (!on_cpu()) SKIP("the CPU's promise only");
     static const struct {
         int T, NH, HS, window;
     } shapes[] = {{150, 2, 16, 0}, {131, 1, 40, 0}, {200, 2, 24, 37}};
