@@ -174,9 +174,9 @@ static void check_guards(Case *c, const char *where) {
     }
 }
 
-/* Normalised mean squared errors. fp32 sums of thousands of terms stand near 1e-14; bf16 rounds to 2^-9 relative, 1.3e-6
- * squared and averaged, and more where a rounded number went through a GELU; tf32 cuts to 2^-10, always downward, so that errors add; e4m3 and e5m2 round to 2^-4 and 2^-3,
- * squared and averaged over a binade 5e-4 and 2e-3, of each operand. */
+/* Normalised mean squared errors. fp32 sums of thousands of terms stand near 1e-14. bf16 rounds to 2^-9 relative, 1.3e-6
+ * squared and averaged, and more where a rounded number went through a GELU. tf32 cuts to 2^-10, always downward, so
+ * errors add. e4m3 and e5m2 round each operand to 2^-4 and 2^-3, squared and averaged over a binade 5e-4 and 2e-3. */
 static double tolerance(const Case *c, const Arg *a) {
     if (c->compute == DT_F8) return 6e-3;
     if (a->kind == NUMBERS && (a->t.dtype == DT_BF16 || c->dtype == DT_BF16)) return 2e-5;
