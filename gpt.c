@@ -219,7 +219,8 @@ struct Gpt {
     /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU unless it is
      * kept, the gradients of the stream, of an operand h, and of the widest tensor in a layer. */
     Tensor delta, gelu, dx, dh, wide;
-    Graph *graph; /* the last decoding step */
+    Graph *graph;   /* chains of ops that come again and again: micro steps, decoding steps */
+    int64_t passes; /* backward passes so far */
     Tensor logits, dlogits, decoded;
     int64_t chunk, decode_rows; /* rows of logits, and of those that go to the host */
 };
@@ -454,14 +455,31 @@ static Pass pass_over(Gpt *m, const Batch *b) {
     return p;
 }
 
+/* Of a chain of ops that is the same where these four are. */
+static uint64_t chain_key(const uint64_t part[4]) {
+    uint64_t key = 0;
+    for (int i = 0; i < 4; i++) key = (key ^ part[i]) * 0x9e3779b97f4a7c15u, key ^= key >> 32;
+    return key;
+}
+
 void gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate) {
     CHECK(m->o.train);
     Pass p = pass_over(m, b);
     p.train = true, p.scale = scale, p.accumulate = accumulate;
+    /* Without dropout a micro step is the same chain of ops each time. The first is not recorded: there a back end
+     * finds its best algorithms. */
+    const bool again =
+        m->passes++ > 0 && !(m->c.embd_pdrop > 0 || m->c.resid_pdrop > 0 || m->c.attn_pdrop > 0);
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    if (again && m->ops->replay(&m->graph, chain_key((const uint64_t[]){(uint64_t)b->B, (uint64_t)b->T, bits,
+                                                                        accumulate})))
+        return;
     forward(m, &p);
     classify(m, &p, NULL);
     backward(m, &p);
     m->ops->sum(m->loss_sum, m->loss, p.n, accumulate);
+    if (again) m->ops->replay_end(&m->graph);
 }
 
 const double *gpt_loss_sum(const Gpt *m) {
@@ -508,14 +526,6 @@ void kv_free(KvCache *kv) {
     *kv = (KvCache){0};
 }
 
-/* Two caches differ in their memory, or in how it is cut into slots. */
-static uint64_t graph_key(const KvCache *kv, int n) {
-    uint64_t key = (uint64_t)(uintptr_t)kv->memory;
-    const uint64_t parts[] = {(uint64_t)kv->slots, (uint64_t)kv->capacity, (uint64_t)n};
-    for (int i = 0; i < 3; i++) key = (key ^ parts[i]) * 0x9e3779b97f4a7c15u, key ^= key >> 32;
-    return key;
-}
-
 /* How many of want[0 .. n) name rows that stand in a row, at most `limit`. */
 static int run_length(const int32_t *want, int n, int64_t limit) {
     int k = 1;
@@ -538,7 +548,9 @@ void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot,
     for (int i = 0; i < n_want; i++) CHECK(want[i] >= 0 && want[i] < n);
     /* A step of decoding is the same chain of ops as the one before: one token of each sequence, all wanted. */
     const bool step = n_want == n && n <= m->decode_rows && run_length(want, n, n) == n && want[0] == 0;
-    if (!step || !m->ops->replay(&m->graph, graph_key(kv, n))) {
+    if (!step || !m->ops->replay(&m->graph, chain_key((const uint64_t[]){
+                                                (uint64_t)(uintptr_t)kv->memory, (uint64_t)kv->slots,
+                                                (uint64_t)kv->capacity, (uint64_t)n}))) {
         forward(m, &p);
         if (step) head_forward(m, m->decoded, 0, n), m->ops->replay_end(&m->graph);
     }
