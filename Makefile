@@ -82,9 +82,13 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@echo "  $<"
 	$Q$(CC) $(ALL) $(if $(filter %/ops.o,$@),$(CUDA_FLAG)) -c $< -o $@
 
-$(BUILD)/gpt.cu.o: gpt.cu $(BUILD)/flags
+$(BUILD)/%.cu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
 	@echo "  $<"
 	$Q$(CUDA_CC) -c $< -o $@
+
+$(BUILD)/faults: $(BUILD)/test/cuda_on_cpu/faults.cu.o $(EMU)
+	$Qg++ $^ -o $@
 
 $(BUILD)/%.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -131,10 +135,10 @@ valgrind:
 	valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
 	    build-valgrind/test/run util config tokenizer dataloader demo safetensors
 
-# The kernels without a GPU: the op tests, and that the checks catch what they should.
+# The kernels without a GPU: their tests, after those that the checks see what they should.
 cuda-on-cpu:
-	+@$(MAKE) --no-print-directory BUILD=build-emu BIN=build-emu/gpt CUDA=cpu build-emu/gpt build-emu/test/run
-	GPT_TEST_DEVICE=cuda build-emu/test/run ops_
+	+@$(MAKE) --no-print-directory BUILD=build-emu BIN=build-emu/gpt CUDA=cpu build-emu/gpt build-emu/test/run build-emu/faults
+	@test/sum.sh build-emu/faults 'GPT_TEST_DEVICE=cuda GPT_TEST_EXACT=1 build-emu/test/run ops_'
 
 fuzz:
 	$(CHECKED) SAN=fuzzer-no-link,address,undefined CC=clang fuzz-targets
@@ -161,6 +165,6 @@ lint:
 clean:
 	rm -rf build build-* $(BUILD) $(BIN)
 
--include $(OBJS:.o=.d) $(BUILD)/gpt.cu.d $(TOBJS:.o=.d) $(BUILD)/main.d
+-include $(OBJS:.o=.d) $(BUILD)/test/cuda_on_cpu/faults.cu.d $(TOBJS:.o=.d) $(BUILD)/main.d
 FORCE:
 .PHONY: FORCE check test test-compat cuda-on-cpu asan ubsan tsan valgrind fuzz fuzz-targets cross layers format lint clean

@@ -37,21 +37,24 @@ static Thread *current;
 static thread_local bool in_kernel;
 static const char *thread_place(char buf[128]);
 
-/* What addr2line says of an address: its function or its "file:line". */
+/* What addr2line says of an address: its function, or "file:line", of a kernel rather than of the headers that
+ * stand inlined in it. */
 static std::string name_of(const void *pc, bool line) {
     static uintptr_t base;
-    char command[128], text[2][512] = {"", ""}, exe[256] = "";
+    char command[128], function[512], place[512];
+    std::string s = "?";
     dl_iterate_phdr([](dl_phdr_info *i, size_t, void *) { return base = i->dlpi_addr, 1; }, nullptr);
-    if (readlink("/proc/self/exe", exe, sizeof exe - 1) < 0) return "?";
-    snprintf(command, sizeof command, "addr2line -Cfe /proc/%d/exe 0x%zx 2>/dev/null", (int)getpid(),
+    snprintf(command, sizeof command, "addr2line -Cfie /proc/%d/exe 0x%zx 2>/dev/null", (int)getpid(),
              (size_t)((uintptr_t)pc - base));
     FILE *f = popen(command, "r");
-    for (int i = 0; f && i < 2; i++)
-        if (!fgets(text[i], sizeof text[i], f)) break;
+    while (f && fgets(function, sizeof function, f) && fgets(place, sizeof place, f)) {
+        s = line ? place : function;
+        s = s.substr(0, s.find_first_of(line ? " \n" : "(\n"));
+        if (line) s = s.substr(s.rfind('/') + 1);
+        if (!strstr(place, "cuda_on_cpu/") || strstr(place, ".cu:")) break;
+    }
     if (f) pclose(f);
-    std::string s = text[line];
-    s = s.substr(0, s.find_first_of(line ? " \n" : "(\n"));
-    return line ? s.substr(s.rfind('/') + 1) : s;
+    return s;
 }
 
 /* One line that says what was done, by which thread, where; and the end. */
@@ -101,7 +104,7 @@ static void on_signal(int sig, siginfo_t *info, void *context);
 static void region_make() {
     static char stack[64 << 10];
     if (region) return;
-    region = reserve(REGION, PROT_NONE);
+    region = reserve(REGION, PROT_NONE), region_used = PAGE;
     region_shadow = (uint64_t *)reserve(REGION * 8, PROT_READ | PROT_WRITE);
     page_owner = (uint32_t *)reserve(REGION / PAGE * sizeof *page_owner, PROT_READ | PROT_WRITE);
     stack_t alternate = {};
@@ -158,8 +161,8 @@ bool device_give(void *p) {
 static const char *describe(const void *p, char buf[160]) {
     if (!device_owns(p))
         snprintf(buf, 160, "%p, %s", p, p ? "which is not device memory" : "a null pointer");
-    else if (allocations.size() == 1)
-        snprintf(buf, 160, "%p, before anything was allocated", p);
+    else if (&owner_of(p) == &allocations[0])
+        snprintf(buf, 160, "%zu bytes before all allocations", PAGE - (size_t)((const char *)p - region));
     else {
         const Allocation &a = owner_of(p);
         const size_t off = (size_t)((const char *)p - region) - a.at;
@@ -533,7 +536,7 @@ static bool ordered(uint64_t record, uint64_t me) {
     return thread_in(record) / 32 == thread_in(me) / 32 && (record >> 13 & 0x7fff) != (me >> 13 & 0x7fff);
 }
 
-[[noreturn]] static void race(const void *pc, const char *what, const void *p, uint64_t by) {
+[[noreturn]] static void race(const void *pc, const char *what, const void *p, const char *was, uint64_t by) {
     char text[400], buf[160], who[80];
     if (by < block_first)
         snprintf(who, sizeof who, "another block of the same launch");
@@ -541,17 +544,16 @@ static bool ordered(uint64_t record, uint64_t me) {
         const uint3 t = threads[thread_in(by)].idx;
         snprintf(who, sizeof who, "thread (%u,%u,%u) without a barrier between", t.x, t.y, t.z);
     }
-    snprintf(text, sizeof text, "race: %s %s by %s", what,
-             device_owns(p) ? describe(p, buf) : "shared memory, just accessed", who);
+    snprintf(text, sizeof text, "race: %s %s, which was %s by %s", what,
+             device_owns(p) ? describe(p, buf) : "shared memory", was, who);
     fault_at(pc, text);
 }
 
 static inline void check_read(uint64_t *cell, uint64_t me, const void *p, const void *pc, bool shared) {
     const uint64_t w = cell[0], r = cell[1];
     if (shared && w < block_first) fault_at(pc, "reads shared memory that nothing was written to");
-    if (w >= launch_first && w < block_first && !block_met) race(pc, "reads what was written", p, w);
-    if (together(w) && thread_in(w) != thread_in(me) && !ordered(w, me))
-        race(pc, "reads what was written", p, w);
+    if (w >= launch_first && w < block_first && !block_met) race(pc, "reads", p, "written", w);
+    if (together(w) && thread_in(w) != thread_in(me) && !ordered(w, me)) race(pc, "reads", p, "written", w);
     uint64_t also = r >= block_first ? r & BLOCKS : r >= launch_first && !shared ? (uint64_t)BLOCKS : 0;
     if (together(r)) {
         also |= r & WARPS;
@@ -566,15 +568,15 @@ static inline void check_read(uint64_t *cell, uint64_t me, const void *p, const 
 static inline void check_write(uint64_t *cell, uint64_t me, const void *p, const void *pc, bool shared) {
     const uint64_t w = cell[0], r = cell[1];
     if (!shared && !block_met) {
-        if (w >= launch_first && w < block_first) race(pc, "overwrites what was written", p, w);
-        if (r >= launch_first && (r < block_first || r & BLOCKS)) race(pc, "overwrites what is read", p, 0);
+        if (w >= launch_first && w < block_first) race(pc, "overwrites", p, "written", w);
+        if (r >= launch_first && (r < block_first || r & BLOCKS)) race(pc, "overwrites", p, "read", 0);
     }
     if (together(w) && thread_in(w) != thread_in(me) && !ordered(w, me))
-        race(pc, "overwrites what was written", p, w);
+        race(pc, "overwrites", p, "written", w);
     if (together(r)) {
         const bool other = thread_in(r) != thread_in(me);
         if (r & WARPS || (r & LANES && !ordered(r, me)) || (other && !ordered(r, me)))
-            race(pc, "overwrites what is read", p, r);
+            race(pc, "overwrites", p, "read", r);
     }
     cell[0] = me;
 }

@@ -122,7 +122,8 @@ static inline int shuffle_source(int lane, int by, int width, ShuffleKind kind) 
 }
 
 template <typename T>
-static T cuda_shuffle(const char *what, unsigned mask, T value, int by, int width, ShuffleKind kind) {
+static __forceinline__ T cuda_shuffle(const char *what, unsigned mask, T value, int by, int width,
+                                      ShuffleKind kind) {
     static_assert(sizeof(T) <= 8, "shuffles move 4 or 8 bytes");
     if (width < 1 || width > 32 || (width & (width - 1))) cuda_fault("%s with a width of %d", what, width);
     Shuffle<T> mine = {value, value, by, width, kind};
@@ -153,7 +154,7 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T v, int by
 struct Vote {
     unsigned in, out;
 };
-static inline unsigned cuda_ballot(const char *what, unsigned mask, bool yes) {
+static __forceinline__ unsigned cuda_ballot(const char *what, unsigned mask, bool yes) {
     Vote mine = {yes, 0};
     warp_together<Vote>(what, mask, &mine, [](Vote **lane, unsigned m) {
         unsigned all = 0;
@@ -177,7 +178,8 @@ template <typename T> struct Reduced {
     T in, out;
     T (*op)(T, T);
 };
-template <typename T> static T cuda_reduce(const char *what, unsigned mask, T x, T (*op)(T, T)) {
+template <typename T>
+static __forceinline__ T cuda_reduce(const char *what, unsigned mask, T x, T (*op)(T, T)) {
     Reduced<T> mine = {x, x, op};
     warp_together<Reduced<T>>(what, mask, &mine, [](Reduced<T> **lane, unsigned m) {
         int first = __builtin_ctz(m);
