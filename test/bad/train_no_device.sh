@@ -1,2 +1,2 @@
 . "$ROOT/test/cli/tiny_run.inc"
-$GPT train --config config.json --set train.device=cuda
+CUDA_VISIBLE_DEVICES=-1 $GPT train --config config.json --set train.device=cuda
