@@ -19,6 +19,8 @@ extern "C" {
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
+#include <float.h>
+#include <initializer_list>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -134,15 +136,193 @@ template <typename... Sizes> static bool in_sixteens(Sizes... all) {
 enum { WARP = 32 };
 #define ALL_LANES 0xffffffffu
 
-/* Each lane gets the sum over its warp. */
-template <typename T> static __device__ inline T warp_sum(T x) {
-    for (int d = WARP / 2; d > 0; d /= 2) x += __shfl_xor_sync(ALL_LANES, x, d);
+template <typename T> static __device__ inline T add(T a, T b) {
+    return a + b;
+}
+template <typename T> static __device__ inline T larger(T a, T b) {
+    return max(a, b);
+}
+
+/* Each lane gets all of its warp's x, joined. */
+template <typename T, T (*join)(T, T)> static __device__ inline T over_warp(T x) {
+    for (int d = WARP / 2; d > 0; d /= 2) x = join(x, __shfl_xor_sync(ALL_LANES, x, d));
     return x;
+}
+template <typename T> static __device__ inline T warp_sum(T x) {
+    return over_warp<T, add<T>>(x);
 }
 template <typename T> static __device__ inline T warp_max(T x) {
-    for (int d = WARP / 2; d > 0; d /= 2) x = max(x, __shfl_xor_sync(ALL_LANES, x, d));
+    return over_warp<T, larger<T>>(x);
+}
+
+/* A team: the threads of a block that share threadIdx.y, whole warps. Each gets all of its team's x,
+ * joined in one order. Where a team is more than a warp, all threads of the block must come here. */
+template <typename T, T (*join)(T, T)> static __device__ inline T over_team(T x) {
+    __shared__ T part[WARP];
+    x = over_warp<T, join>(x);
+    if (blockDim.x == WARP) return x;
+    const int warps = blockDim.x / WARP, first = threadIdx.y * warps;
+    __syncthreads(); /* the last ones may still be read */
+    if (threadIdx.x % WARP == 0) part[first + threadIdx.x / WARP] = x;
+    __syncthreads();
+    x = part[first];
+    for (int i = 1; i < warps; i++) x = join(x, part[first + i]);
     return x;
 }
+template <typename T> static __device__ inline T team_sum(T x) {
+    return over_team<T, add<T>>(x);
+}
+template <typename T> static __device__ inline T team_max(T x) {
+    return over_team<T, larger<T>>(x);
+}
+
+/* N numbers of a tensor as they lie there, of type T; T void: of any dtype, at any address, and already
+ * fp32. */
+template <typename T, int N> struct Words { uint32_t w[N * sizeof(T) / 4]; };
+template <int N> struct Words<void, N> { float w[N]; };
+
+/* How many numbers of T a thread takes at once, how many threads may share a row, and what stands for fp32
+ * and bf16 beside T. `void` is for rows that are odd, or lie so. */
+template <typename T> struct Row {
+    enum { N = 16 / sizeof(T), THREADS = 384 };
+    typedef float F32;
+    typedef bf16 Bf16;
+};
+template <> struct Row<void> {
+    enum { N = 4, THREADS = 512 };
+    typedef void F32;
+    typedef void Bf16;
+};
+
+typedef enum { ONCE, AGAIN } Use; /* ONCE: nobody reads it soon again, so it may leave the caches first */
+
+template <typename V> static __device__ inline V fetch(const void *p, bool there, Use use) {
+    const V none = {};
+    return !there ? none : use == ONCE ? __ldcs((const V *)p) : *(const V *)p;
+}
+template <typename V> static __device__ inline void put(void *p, V v, Use use) {
+    if (use == ONCE)
+        __stcs((V *)p, v);
+    else
+        *(V *)p = v;
+}
+
+/* Numbers at .. at + N - 1 of t, `have` of which exist (0 or less: none); zeros for the others, and for an
+ * absent t. A T that is not void promises that all or none exist, and alignment to all N or to 16 bytes. */
+template <typename T, int N>
+static __device__ inline void load(Words<T, N> &x, Tensor t, int64_t at, int64_t have, Use use = ONCE) {
+    const T *p = (const T *)t.p + at;
+    const bool there = have > 0 && t.p;
+    if (N * sizeof(T) == 8) {
+        const uint2 v = fetch<uint2>(p, there, use);
+        x.w[0] = v.x, x.w[1] = v.y;
+    }
+#pragma unroll
+    for (int i = 0; i < (int)(N * sizeof(T) / 16); i++) {
+        const uint4 v = fetch<uint4>((const uint4 *)p + i, there, use);
+        x.w[4 * i] = v.x, x.w[4 * i + 1] = v.y, x.w[4 * i + 2] = v.z, x.w[4 * i + 3] = v.w;
+    }
+}
+template <int N>
+static __device__ inline void load(Words<void, N> &x, Tensor t, int64_t at, int64_t have, Use = ONCE) {
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        const bool there = j < have && t.p;
+        if (t.dtype == DT_F32)
+            x.w[j] = there ? ((const float *)t.p)[at + j] : 0;
+        else
+            x.w[j] = there ? to_float(((const bf16 *)t.p)[at + j]) : 0;
+    }
+}
+
+static __device__ inline float number_at(Tensor t, int64_t i) {
+    return t.dtype == DT_F32 ? ((const float *)t.p)[i] : to_float(((const bf16 *)t.p)[i]);
+}
+
+/* The other way; what does not exist is not written. */
+template <typename T, int N>
+static __device__ inline void store(Tensor t, int64_t at, int64_t have, const Words<T, N> &x,
+                                    Use use = AGAIN) {
+    T *p = (T *)t.p + at;
+    if (have <= 0) return;
+    if (N * sizeof(T) == 8) put((uint2 *)p, make_uint2(x.w[0], x.w[1]), use);
+#pragma unroll
+    for (int i = 0; i < (int)(N * sizeof(T) / 16); i++)
+        put((uint4 *)p + i, make_uint4(x.w[4 * i], x.w[4 * i + 1], x.w[4 * i + 2], x.w[4 * i + 3]), use);
+}
+template <int N>
+static __device__ inline void store(Tensor t, int64_t at, int64_t have, const Words<void, N> &x,
+                                    Use = AGAIN) {
+#pragma unroll
+    for (int j = 0; j < N; j++)
+        if (j >= have)
+            return;
+        else if (t.dtype == DT_F32)
+            ((float *)t.p)[at + j] = x.w[j];
+        else
+            ((bf16 *)t.p)[at + j] = from_float<bf16>(x.w[j]);
+}
+
+template <int N> static __device__ inline void unpack(float (&x)[N], const Words<float, N> &from) {
+#pragma unroll
+    for (int j = 0; j < N; j++) x[j] = __uint_as_float(from.w[j]);
+}
+template <int N> static __device__ inline void unpack(float (&x)[N], const Words<bf16, N> &from) {
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+        x[j] = __uint_as_float(from.w[j / 2] << 16);
+        x[j + 1] = __uint_as_float(from.w[j / 2] & 0xffff0000u);
+    }
+}
+template <int N> static __device__ inline void unpack(float (&x)[N], const Words<void, N> &from) {
+#pragma unroll
+    for (int j = 0; j < N; j++) x[j] = from.w[j];
+}
+
+/* Rounded to dtype d, which is T's unless that is void. */
+template <int N> static __device__ inline void pack(Words<float, N> &to, const float (&x)[N], Dtype) {
+#pragma unroll
+    for (int j = 0; j < N; j++) to.w[j] = __float_as_uint(x[j]);
+}
+template <int N> static __device__ inline void pack(Words<bf16, N> &to, const float (&x)[N], Dtype) {
+#pragma unroll
+    for (int j = 0; j < N; j += 2) {
+        const __nv_bfloat162 two = __floats2bfloat162_rn(x[j], x[j + 1]);
+        memcpy(&to.w[j / 2], &two, sizeof two);
+    }
+}
+template <int N> static __device__ inline void pack(Words<void, N> &to, const float (&x)[N], Dtype d) {
+#pragma unroll
+    for (int j = 0; j < N; j++) to.w[j] = d == DT_F32 ? x[j] : to_float(from_float<bf16>(x[j]));
+}
+
+/* Was number j of a `load` with this `have` there? */
+template <typename T> static __device__ inline bool exists(int, int64_t have) {
+    return have > 0;
+}
+template <> __device__ inline bool exists<void>(int j, int64_t have) {
+    return j < have;
+}
+
+static Tensor fp32(const float *p) {
+    return tensor((void *)p, DT_F32);
+}
+
+/* Which kernel serves rows of C numbers: one for tensors of one dtype that can be read 16 bytes at a time
+ * (the parameters beside them are fp32), or the one for all others. */
+typedef enum { ODD, ALL_F32, ALL_BF16 } Form;
+static Form form_of(int64_t C, std::initializer_list<Tensor> tensors,
+                    std::initializer_list<const void *> parameters) {
+    const Dtype d = tensors.begin()->dtype;
+    uintptr_t bits = C % 8 != 0;
+    for (const Tensor &t : tensors) bits |= (uintptr_t)t.p | (t.p && t.dtype != d);
+    for (const void *p : parameters) bits |= (uintptr_t)p;
+    return bits % 16 ? ODD : d == DT_F32 ? ALL_F32 : ALL_BF16;
+}
+#define KERNEL_FOR(form, kernel, ...)                   \
+    ((form) == ODD       ? kernel<void, ##__VA_ARGS__>  \
+     : (form) == ALL_F32 ? kernel<float, ##__VA_ARGS__> \
+                         : kernel<bf16, ##__VA_ARGS__>)
 
 /* to [C] (+)= the sum of `pieces` rows of part [pieces, C], in their order. 4 bytes a number read. */
 static __global__ void add_pieces(float *to, const float *part, int pieces, int64_t C, bool accumulate) {
@@ -154,6 +334,70 @@ static __global__ void add_pieces(float *to, const float *part, int pieces, int6
 }
 
 /* ---- random numbers -------------------------------------------------------------------------------------- */
+
+/* philox4x32 of util.c: for four words 20 wide products and 40 other instructions. */
+static __device__ inline void philox(uint32_t (&c)[4], uint64_t key, uint64_t hi, uint64_t lo) {
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    c[0] = (uint32_t)lo, c[1] = (uint32_t)(lo >> 32), c[2] = (uint32_t)hi, c[3] = (uint32_t)(hi >> 32);
+#pragma unroll
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        const uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
+        c[0] = (uint32_t)(p1 >> 32) ^ c[1] ^ k0, c[1] = (uint32_t)p1;
+        c[2] = (uint32_t)(p0 >> 32) ^ c[3] ^ k1, c[3] = (uint32_t)p0;
+    }
+}
+
+/* w[j]: the word of element i + j: number (i + j) % 4 of those of (i + j) / 4. A T that is not void
+ * promises that i is a multiple of 4. */
+template <typename T>
+static __device__ inline void random_words(uint32_t *w, int n, uint64_t key, uint64_t hi, uint64_t i) {
+    uint32_t four[4];
+#pragma unroll
+    for (int j = 0; j < n; j += 4) {
+        philox(four, key, hi, (i + j) / 4);
+        w[j] = four[0], w[j + 1] = four[1], w[j + 2] = four[2], w[j + 3] = four[3];
+    }
+}
+template <>
+__device__ inline void random_words<void>(uint32_t *w, int n, uint64_t key, uint64_t hi, uint64_t i) {
+    uint32_t four[4];
+#pragma unroll
+    for (int j = 0; j < n; j++) {
+        const int which = (i + j) % 4;
+        philox(four, key, hi, (i + j) / 4);
+        w[j] = which < 2 ? (which ? four[1] : four[0]) : which == 2 ? four[2] : four[3];
+    }
+}
+
+/* A Dropout as kernels want it. */
+typedef struct Mask {
+    uint64_t seed, hi; /* the generator's key, and the upper half of its counter */
+    uint64_t row0;     /* global row of the tensor's first */
+    uint32_t least;    /* of the words that keep an element; 0: no dropout */
+    float keep;        /* what kept elements are scaled by */
+} Mask;
+
+static Mask mask_of(const Dropout *d) {
+    CHECK(d->p >= 0 && d->p < 1, "dropout of %g", (double)d->p);
+    return Mask{d->seed, (uint64_t)RAND_DROPOUT << 40 | d->step << 12 | d->site, d->row0,
+                (uint32_t)ceil((double)d->p * 4294967296.0), 1.0f / (1.0f - d->p)};
+}
+
+/* f[j]: the factor of element 4 i + j. */
+static __device__ inline void mask_factors(float (&f)[4], const Mask &m, uint64_t i) {
+    uint32_t word[4];
+    philox(word, m.seed, m.hi, i);
+#pragma unroll
+    for (int j = 0; j < 4; j++) f[j] = word[j] >= m.least ? m.keep : 0;
+}
+
+/* x[j] times the factor of element i + j; i as for random_words. */
+template <typename T> static __device__ inline void dropout(float *x, int n, const Mask &m, uint64_t i) {
+    uint32_t word[8];
+    random_words<T>(word, n, m.seed, m.hi, i);
+#pragma unroll
+    for (int j = 0; j < n; j++) x[j] *= word[j] >= m.least ? m.keep : 0;
+}
 
 /* ---- memory and queues ----------------------------------------------------------------------------------- */
 
@@ -1199,6 +1443,668 @@ static void cuda_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor pre, Act
     backward_weight(dy, x, l, &q, dbias, accumulate, n);
 }
 
+/* ---- norm ------------------------------------------------------------------------------------------------ */
+
+enum {
+    FORWARD_SHARE = 32, /* numbers of a row that a thread keeps in registers */
+    BACKWARD_SHARE = 24,
+    TEAMS = 128, /* threads of a block that holds several teams */
+    SMS = 132,   /* multiprocessors of an H100: a constant, so that every GPU sums in one order */
+};
+
+/* Threads that share a row of C numbers. That depends on C alone, so a row's results never do on the rows
+ * around it. */
+static unsigned norm_team(int64_t C, int64_t share) {
+    const int64_t team = WARP * ceil_div(C, WARP * share);
+    CHECK(team <= Row<void>::THREADS, "a row of %lld numbers", (long long)C);
+    return (unsigned)team;
+}
+
+static Form norm_form(unsigned team, int64_t C, std::initializer_list<Tensor> tensors,
+                      std::initializer_list<const void *> parameters) {
+    return team > Row<bf16>::THREADS ? ODD : form_of(C, tensors, parameters);
+}
+
+/* Where the k-th part of a row that this thread takes begins. */
+template <int N> static __device__ inline int column(int k) {
+    return (int)(k * blockDim.x + threadIdx.x) * N;
+}
+
+/* Each team takes a row, and keeps it in registers from its statistics to h. Bytes a number in bf16: reads
+ * 4 (x_in, delta), writes 4 (x_out, h); 2 and 2 without delta. 10 FLOPs, and a random word where there is
+ * dropout. EARLY: g and b are on their way before the statistics, which hides their latency if rows are
+ * few, and costs registers if not. */
+template <typename T, bool EARLY>
+static __global__ void __launch_bounds__(Row<T>::THREADS)
+    norm_forward(Tensor h, Tensor x_out, float *mean, float *rstd, Tensor x_in, Tensor delta, Tensor g,
+                 Tensor b, float eps, int64_t n, int C, Mask mask) {
+    enum { N = Row<T>::N, PARTS = FORWARD_SHARE / N };
+    const int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y, at = row * C;
+    Words<T, N> in[PARTS], more[PARTS];
+    Words<typename Row<T>::F32, N> gain[PARTS], shift[PARTS];
+    float x[PARTS][N], sum = 0, squares = 0;
+    if (row >= n) return; /* a warp of a block whose teams are warps, so no other waits for it */
+#pragma unroll
+    for (int k = 0; k < PARTS; k++) {
+        const int c = column<N>(k);
+        load(in[k], x_in, at + c, C - c);
+        load(more[k], delta, at + c, C - c);
+        if (EARLY) load(gain[k], g, c, C - c, AGAIN), load(shift[k], b, c, C - c, AGAIN);
+    }
+#pragma unroll
+    for (int k = 0; k < PARTS; k++) {
+        const int c = column<N>(k);
+        unpack(x[k], in[k]);
+        if (delta.p) {
+            float d[N];
+            unpack(d, more[k]);
+            if (mask.least) dropout<T>(d, N, mask, (mask.row0 + row) * C + c);
+#pragma unroll
+            for (int j = 0; j < N; j++) x[k][j] += d[j];
+            pack(in[k], x[k], x_out.dtype);
+            store(x_out, at + c, C - c, in[k], ONCE);
+            unpack(x[k], in[k]); /* as backward will read it */
+        }
+#pragma unroll
+        for (int j = 0; j < N; j++) sum += x[k][j];
+    }
+    const float m = team_sum(sum) / C;
+#pragma unroll
+    for (int k = 0; k < PARTS; k++)
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            if (exists<T>(j, C - column<N>(k))) squares += (x[k][j] - m) * (x[k][j] - m);
+    const float r = 1.0f / sqrtf(team_sum(squares) / C + eps);
+    if (threadIdx.x == 0) mean[row] = m, rstd[row] = r;
+#pragma unroll
+    for (int k = 0; k < PARTS; k++) {
+        const int c = column<N>(k);
+        float scale[N], add[N];
+        if (!EARLY) load(gain[k], g, c, C - c, AGAIN), load(shift[k], b, c, C - c, AGAIN);
+        unpack(scale, gain[k]), unpack(add, shift[k]);
+#pragma unroll
+        for (int j = 0; j < N; j++) x[k][j] = (x[k][j] - m) * r * scale[j] + add[j];
+        pack(in[k], x[k], h.dtype);
+        store(h, at + c, C - c, in[k]);
+    }
+}
+
+static void cuda_norm_forward(Tensor h, Tensor x_out, float *mean, float *rstd, Tensor x_in, Tensor delta,
+                              const float *g, const float *b, float eps, int64_t n, int64_t C, Dropout drop) {
+    const unsigned team = norm_team(C, FORWARD_SHARE), rows = team == WARP ? TEAMS / WARP : 1;
+    const unsigned blocks = (unsigned)ceil_div(n, (int64_t)rows);
+    const Form form = norm_form(team, C, {h, x_out, x_in, delta}, {g, b});
+    const bool few = blocks <= SMS; /* fewer than can hide their own latency */
+    launch(few ? KERNEL_FOR(form, norm_forward, true) : KERNEL_FOR(form, norm_forward, false), blocks,
+           dim3(team, rows), 0, h, x_out, mean, rstd, x_in, delta, fp32(g), fp32(b), eps, n, (int)C,
+           mask_of(&drop));
+}
+
+/* The teams of a block add what each has of dg and db, one after the other, to sums [2][C]. */
+template <int PARTS, int N>
+static __device__ inline void norm_sums(float *sums, const float (&dg)[PARTS][N], const float (&db)[PARTS][N],
+                                        int C) {
+    for (unsigned turn = 0; turn < blockDim.y; turn++, __syncthreads())
+#pragma unroll
+        for (int k = 0; k < PARTS; k++)
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                const int c = column<N>(k) + j;
+                if (turn != threadIdx.y || c >= C) continue;
+                sums[c] = dg[k][j] + (turn ? sums[c] : 0);
+                sums[C + c] = db[k][j] + (turn ? sums[C + c] : 0);
+            }
+}
+
+/* A fixed number of blocks, each with its part of dg and db, go over the rows. Bytes a number in bf16:
+ * reads 6 (dx_in, dh, x), writes 4 (dx, ddelta); 17 FLOPs, and a random word where there is dropout. */
+template <typename T>
+static __global__ void __launch_bounds__(Row<T>::THREADS)
+    norm_backward(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh, Tensor x, const float *mean,
+                  const float *rstd, Tensor g, float *pieces, bool post, int64_t n, int C, Mask mask) {
+    enum { N = Row<T>::N, PARTS = BACKWARD_SHARE / N };
+    DYNAMIC_SHARED(room);
+    float dg[PARTS][N] = {}, db[PARTS][N] = {};
+    /* All teams go round equally often, for they meet in team_sum; one without a row takes zeros. */
+    for (int64_t top = (int64_t)blockIdx.x * blockDim.y; top < n; top += (int64_t)gridDim.x * blockDim.y) {
+        const int64_t row = top + threadIdx.y, at = row * C;
+        const int have = row < n ? C : 0;
+        const float m = have ? mean[row] : 0, r = have ? rstd[row] : 0;
+        Words<T, N> above[PARTS], outer[PARTS], in[PARTS];
+        float d[PARTS][N], hat[PARTS][N], up[N], sum = 0, sum_x = 0;
+#pragma unroll
+        for (int k = 0; k < PARTS; k++) {
+            const int c = column<N>(k);
+            load(above[k], dx_in, at + c, have - c);
+            load(outer[k], dh, at + c, have - c);
+            load(in[k], x, at + c, have - c);
+        }
+#pragma unroll
+        for (int k = 0; k < PARTS; k++) {
+            Words<typename Row<T>::F32, N> words;
+            float gain[N];
+            load(words, g, column<N>(k), C - column<N>(k), AGAIN), unpack(gain, words);
+            unpack(d[k], outer[k]), unpack(hat[k], in[k]), unpack(up, above[k]);
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                if (post) d[k][j] += up[j];
+                hat[k][j] = (hat[k][j] - m) * r;
+                dg[k][j] += d[k][j] * hat[k][j], db[k][j] += d[k][j];
+                d[k][j] *= gain[j];
+                sum += d[k][j], sum_x += d[k][j] * hat[k][j];
+            }
+        }
+        sum = team_sum(sum) / C, sum_x = team_sum(sum_x) / C;
+#pragma unroll
+        for (int k = 0; k < PARTS; k++) {
+            const int c = column<N>(k);
+            unpack(up, above[k]);
+#pragma unroll
+            for (int j = 0; j < N; j++) up[j] = r * (d[k][j] - sum - hat[k][j] * sum_x) + (post ? 0 : up[j]);
+            pack(in[k], up, dx.dtype);
+            store(dx, at + c, have - c, in[k]);
+            if (!ddelta.p) continue;
+            if (mask.least) dropout<T>(up, N, mask, (mask.row0 + row) * C + c);
+            pack(in[k], up, ddelta.dtype);
+            store(ddelta, at + c, have - c, in[k]);
+        }
+    }
+    float *piece = pieces + 2 * (int64_t)C * blockIdx.x, *sums = blockDim.y > 1 ? (float *)room : piece;
+    norm_sums(sums, dg, db, C);
+    if (sums == piece) return;
+    for (int c = threadIdx.y * blockDim.x + threadIdx.x; c < 2 * C; c += blockDim.x * blockDim.y)
+        piece[c] = sums[c];
+}
+
+/* dg, db [C] (+)= the sums over `count` pieces [2][C], in one order: a block adds 32 columns, its row w
+ * the pieces w, w + 32, ..., and then its rows. 8 bytes and 2 FLOPs for each of count * C. */
+static __global__ void norm_add_pieces(float *dg, float *db, const float *pieces, int count, int C,
+                                       bool accumulate) {
+    __shared__ float part[WARP][WARP];
+    const int c = blockIdx.x * WARP + threadIdx.x;
+    float *to = blockIdx.y ? db : dg, sum = 0;
+    for (int i = threadIdx.y; i < count && c < C; i += WARP)
+        sum += pieces[(2 * (int64_t)i + blockIdx.y) * C + c];
+    part[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y || c >= C) return;
+    for (int i = 1; i < WARP; i++) sum += part[i][threadIdx.x];
+    to[c] = sum + (accumulate ? to[c] : 0);
+}
+
+static void cuda_norm_backward(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh, Tensor x, const float *mean,
+                               const float *rstd, const float *g, float *dg, float *db, bool accumulate,
+                               bool post, int64_t n, int64_t C, Dropout drop) {
+    const unsigned team = norm_team(C, BACKWARD_SHARE), teams = team < TEAMS ? TEAMS / team : 1;
+    const int64_t rounds = ceil_div(n, (int64_t)teams), threads = (int64_t)team * teams,
+                  most = SMS * (threads < Row<bf16>::THREADS ? Row<bf16>::THREADS / threads : 1);
+    const unsigned pieces = (unsigned)(rounds < most ? rounds : most);
+    const size_t shared = teams > 1 ? 2 * (size_t)C * sizeof(float) : 0;
+    const Form form = norm_form(team, C, {dx, ddelta, dx_in, dh, x}, {g});
+    float *sums = (float *)workspace(2 * (size_t)(pieces * C) * sizeof *sums);
+    launch(KERNEL_FOR(form, norm_backward), pieces, dim3(team, teams), shared, dx, ddelta, dx_in, dh, x, mean,
+           rstd, fp32(g), sums, post, n, (int)C, mask_of(&drop));
+    launch(norm_add_pieces, dim3((unsigned)ceil_div(C, (int64_t)WARP), 2), dim3(WARP, WARP), 0, dg, db, sums,
+           (int)pieces, (int)C, accumulate);
+}
+
+/* ---- embedding ------------------------------------------------------------------------------------------- */
+
+enum {
+    FOUR = 4,          /* columns a thread takes: 16 bytes of fp32, and one draw of random numbers */
+    EMBED_WARPS = 8,   /* of a block */
+    EMBED_SLICE = 256, /* columns of a warp */
+    SLICE_PARTS = EMBED_SLICE / (WARP * FOUR),
+    EMBED_ROWS = 4, /* rows that a thread has on the way at once */
+    LONG_RUN = 64,  /* rows of one token that a warp adds alone */
+    SORT_CHUNK = 256,
+    SORT_WAYS = 8,
+};
+
+/* The columns of a slice that this thread has. */
+static __device__ inline int slice_column(int k) {
+    return blockIdx.y * EMBED_SLICE + (k * WARP + threadIdx.x) * FOUR;
+}
+static unsigned slices_of(int64_t C) {
+    return (unsigned)ceil_div(C, (int64_t)EMBED_SLICE);
+}
+
+/* A warp a slice of a row. Bytes a number in bf16: reads 8 (wte, wpe; often from a cache), writes 2. 1
+ * FLOP. */
+template <typename T>
+static __global__ void embed_forward(Tensor x, const int32_t *tokens, const int32_t *pos, Tensor wte,
+                                     Tensor wpe, int64_t n, int64_t positions, int C, Mask mask) {
+    const int64_t row = (int64_t)blockIdx.x * EMBED_WARPS + threadIdx.y;
+    if (row >= n) return;
+    const int64_t token = (int64_t)tokens[row] * C, place = (pos ? pos[row] : row % positions) * C;
+    Words<typename Row<T>::F32, FOUR> te[SLICE_PARTS], pe[SLICE_PARTS];
+#pragma unroll
+    for (int k = 0; k < SLICE_PARTS; k++) {
+        const int c = slice_column(k);
+        load(te[k], wte, token + c, C - c, AGAIN);
+        load(pe[k], wpe, place + c, C - c, AGAIN);
+    }
+#pragma unroll
+    for (int k = 0; k < SLICE_PARTS; k++) {
+        const int c = slice_column(k);
+        Words<T, FOUR> out;
+        float sum[FOUR], p[FOUR];
+        unpack(sum, te[k]), unpack(p, pe[k]);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) sum[j] += p[j];
+        if (mask.least) dropout<T>(sum, FOUR, mask, (mask.row0 + row) * C + c);
+        pack(out, sum, x.dtype);
+        store(x, row * C + c, C - c, out);
+    }
+}
+
+static void cuda_embed_forward(Tensor x, const int32_t *tokens, const int32_t *pos, const float *wte,
+                               const float *wpe, int64_t n, int64_t T, int64_t C, Dropout drop) {
+    const Form form = form_of(C, {x}, {wte, wpe});
+    const dim3 grid((unsigned)ceil_div(n, (int64_t)EMBED_WARPS), slices_of(C));
+    launch(KERNEL_FOR(form, embed_forward), grid, dim3(WARP, EMBED_WARPS), 0, x, tokens, pos, fp32(wte),
+           fp32(wpe), n, T, (int)C, mask_of(&drop));
+}
+
+/* The gradient of wte adds rows that have one token, in their order. So rows are sorted, by keys that hold
+ * a token above a row: first chunks, where a key's place is the number of those below it, then runs of
+ * them, SORT_WAYS at a time, where it is the sum of such numbers. n 8-byte keys are read and written once
+ * a pass. */
+static __global__ void sort_chunks(uint64_t *keys, const int32_t *tokens, int64_t n) {
+    __shared__ uint64_t chunk[SORT_CHUNK];
+    const int64_t first = (int64_t)blockIdx.x * SORT_CHUNK, i = first + threadIdx.x;
+    const uint64_t key = i < n ? (uint64_t)(uint32_t)tokens[i] << 32 | (uint64_t)i : UINT64_MAX;
+    int below = 0;
+    chunk[threadIdx.x] = key;
+    __syncthreads();
+    for (int j = 0; j < SORT_CHUNK; j++) below += chunk[j] < key;
+    if (i < n) keys[first + below] = key;
+}
+
+static __global__ void sort_merge(uint64_t *to, const uint64_t *from, int64_t run, int64_t n) {
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    const int64_t first = i / (run * SORT_WAYS) * (run * SORT_WAYS);
+    const uint64_t key = from[i];
+    int64_t below[SORT_WAYS] = {}, place = first;
+    for (int64_t step = run; step > 0; step /= 2) /* searches all runs at once */
+#pragma unroll
+        for (int w = 0; w < SORT_WAYS; w++) {
+            const int64_t end = below[w] + step, at = first + w * run + end - 1;
+            if (end <= run && at < n && from[at] < key) below[w] = end;
+        }
+#pragma unroll
+    for (int w = 0; w < SORT_WAYS; w++) place += below[w];
+    to[place] = key;
+}
+
+static size_t embed_workspace(int64_t n) {
+    return 2 * (size_t)n * sizeof(uint64_t);
+}
+
+/* Returns n keys in order, in the workspace. */
+static const uint64_t *sort_tokens(const int32_t *tokens, int64_t n) {
+    uint64_t *keys = (uint64_t *)workspace(embed_workspace(n)), *other = keys + n;
+    const unsigned blocks = (unsigned)ceil_div(n, (int64_t)SORT_CHUNK);
+    launch(sort_chunks, blocks, SORT_CHUNK, 0, keys, tokens, n);
+    for (int64_t run = SORT_CHUNK; run < n; run *= SORT_WAYS) {
+        launch(sort_merge, blocks, SORT_CHUNK, 0, other, keys, run, n);
+        uint64_t *sorted = other;
+        other = keys, keys = sorted;
+    }
+    return keys;
+}
+
+/* Where the run of keys with the token of keys[first] ends. A warp looks 32 keys ahead, ever further, then
+ * ever less. */
+static __device__ inline int64_t run_end(const uint64_t *keys, int64_t first, int64_t n) {
+    const uint32_t token = (uint32_t)(keys[first] >> 32);
+    int64_t last = first;
+    for (int64_t step = 1; step > 0;) {
+        const int64_t at = last + (threadIdx.x + 1) * step;
+        const int same = __popc(__ballot_sync(ALL_LANES, at < n && (uint32_t)(keys[at] >> 32) == token));
+        last += same * step;
+        step = same == WARP ? step * WARP : step / WARP;
+    }
+    return last + 1;
+}
+
+/* sum = this thread's columns of the rows from, from + step, ... of dropout'(dx + dh); of rows that keys
+ * name, if any. */
+template <typename T>
+static __device__ inline void sum_rows(float (&sum)[SLICE_PARTS][FOUR], Tensor dx, Tensor dh,
+                                       const uint64_t *keys, int64_t from, int64_t to, int64_t step, int C,
+                                       const Mask &mask) {
+#pragma unroll
+    for (int k = 0; k < SLICE_PARTS; k++)
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) sum[k][j] = 0;
+    for (; from < to; from += EMBED_ROWS * step) {
+        Words<T, FOUR> x[EMBED_ROWS][SLICE_PARTS], h[EMBED_ROWS][SLICE_PARTS];
+        int64_t row[EMBED_ROWS];
+#pragma unroll
+        for (int u = 0; u < EMBED_ROWS; u++) {
+            const int64_t i = from + u * step;
+            row[u] = i >= to ? -1 : keys ? (int64_t)(uint32_t)keys[i] : i;
+        }
+#pragma unroll
+        for (int u = 0; u < EMBED_ROWS; u++)
+#pragma unroll
+            for (int k = 0; k < SLICE_PARTS; k++) {
+                const int c = slice_column(k), have = row[u] < 0 ? 0 : C - c;
+                load(x[u][k], dx, row[u] * C + c, have);
+                load(h[u][k], dh, row[u] * C + c, have);
+            }
+#pragma unroll
+        for (int u = 0; u < EMBED_ROWS; u++)
+#pragma unroll
+            for (int k = 0; k < SLICE_PARTS; k++) {
+                float d[FOUR], more[FOUR];
+                unpack(d, x[u][k]), unpack(more, h[u][k]);
+#pragma unroll
+                for (int j = 0; j < FOUR; j++) d[j] += more[j];
+                if (mask.least) dropout<T>(d, FOUR, mask, (mask.row0 + row[u]) * C + slice_column(k));
+#pragma unroll
+                for (int j = 0; j < FOUR; j++) sum[k][j] += d[j];
+            }
+    }
+}
+
+/* This thread's columns of row `row` of `to`, (+)= sum. */
+template <typename F32>
+static __device__ inline void add_to_row(Tensor to, int64_t row, const float (&sum)[SLICE_PARTS][FOUR], int C,
+                                         bool accumulate) {
+#pragma unroll
+    for (int k = 0; k < SLICE_PARTS; k++) {
+        const int c = slice_column(k);
+        Words<F32, FOUR> words;
+        float x[FOUR] = {};
+        if (accumulate) load(words, to, row * C + c, C - c), unpack(x, words);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) x[j] += sum[k][j];
+        pack(words, x, DT_F32);
+        store(to, row * C + c, C - c, words, ONCE);
+    }
+}
+
+/* A warp a key: if it is the first of its token, the warp adds all rows of the token, unless they are
+ * many, when the block does, each warp every EMBED_WARPS-th. Bytes a number in bf16: reads 2 (dx), and
+ * reads and writes 8 for each number of a token's row of dwte; 1 FLOP, and a random word where there is
+ * dropout. */
+template <typename T>
+static __global__ void __launch_bounds__(WARP *EMBED_WARPS, 2)
+    embed_backward_tokens(Tensor dwte, Tensor dx, Tensor dh, const uint64_t *keys, int64_t n, int C,
+                          Mask mask) {
+    __shared__ int64_t ends[EMBED_WARPS];
+    __shared__ float part[EMBED_WARPS][EMBED_SLICE];
+    const int64_t base = (int64_t)blockIdx.x * EMBED_WARPS, mine = base + threadIdx.y;
+    const bool first = mine < n && (mine == 0 || keys[mine - 1] >> 32 != keys[mine] >> 32);
+    const int64_t end = first ? run_end(keys, mine, n) : mine;
+    float sum[SLICE_PARTS][FOUR];
+    if (threadIdx.x == 0) ends[threadIdx.y] = end;
+    if (end > mine && end - mine <= LONG_RUN) {
+        sum_rows<T>(sum, dx, dh, keys, mine, end, 1, C, mask);
+        add_to_row<typename Row<T>::F32>(dwte, (int64_t)(keys[mine] >> 32), sum, C, true);
+    }
+    __syncthreads();
+    for (int w = 0; w < EMBED_WARPS; w++) {
+        if (ends[w] - (base + w) <= LONG_RUN) continue;
+        sum_rows<T>(sum, dx, dh, keys, base + w + threadIdx.y, ends[w], EMBED_WARPS, C, mask);
+        for (int k = 0; k < SLICE_PARTS; k++)
+            for (int j = 0; j < FOUR; j++) part[threadIdx.y][(k * WARP + threadIdx.x) * FOUR + j] = sum[k][j];
+        __syncthreads();
+        const int i = threadIdx.y * WARP + threadIdx.x, c = blockIdx.y * EMBED_SLICE + i;
+        float all = 0;
+        for (int y = 0; y < EMBED_WARPS; y++) all += part[y][i];
+        if (c < C) ((float *)dwte.p)[(int64_t)(keys[base + w] >> 32) * C + c] += all;
+        __syncthreads();
+    }
+}
+
+/* A warp a position. Bytes a number in bf16: reads 2 (dx), and writes 4 for each number of dwpe (reads 4
+ * if it adds). */
+template <typename T>
+static __global__ void __launch_bounds__(WARP *EMBED_WARPS, 2)
+    embed_backward_positions(Tensor dwpe, Tensor dx, Tensor dh, int64_t n, int64_t positions, int C,
+                             bool accumulate, Mask mask) {
+    const int64_t t = (int64_t)blockIdx.x * EMBED_WARPS + threadIdx.y;
+    float sum[SLICE_PARTS][FOUR];
+    if (t >= positions || t >= n) return;
+    sum_rows<T>(sum, dx, dh, NULL, t, n, positions, C, mask);
+    add_to_row<typename Row<T>::F32>(dwpe, t, sum, C, accumulate);
+}
+
+static void cuda_embed_backward(float *dwte, float *dwpe, Tensor dx, Tensor dh, const int32_t *tokens,
+                                int64_t n, int64_t T, int64_t C, bool accumulate, Dropout drop) {
+    const Form form = form_of(C, {dx, dh}, {dwte, dwpe});
+    const unsigned slices = slices_of(C);
+    const uint64_t *keys = sort_tokens(tokens, n);
+    launch(KERNEL_FOR(form, embed_backward_tokens), dim3((unsigned)ceil_div(n, (int64_t)EMBED_WARPS), slices),
+           dim3(WARP, EMBED_WARPS), 0, fp32(dwte), dx, dh, keys, n, (int)C, mask_of(&drop));
+    launch(KERNEL_FOR(form, embed_backward_positions),
+           dim3((unsigned)ceil_div(T, (int64_t)EMBED_WARPS), slices), dim3(WARP, EMBED_WARPS), 0, fp32(dwpe),
+           dx, dh, n, T, (int)C, accumulate, mask_of(&drop));
+}
+
+/* ---- classifier ------------------------------------------------------------------------------------------ */
+
+enum { CLASSIFIER_THREADS = 512, CLASSIFIER_BATCH = 4 };
+
+/* As fp32; what is beyond V is -infinity, so that its exponential is 0. */
+template <typename T, int N>
+static __device__ inline void unpack_logits(float (&x)[N], const Words<T, N> &z, int have) {
+    unpack(x, z);
+#pragma unroll
+    for (int j = 0; j < N; j++)
+        if (j >= have) x[j] = -INFINITY;
+}
+
+/* A block a row. It reads the row once, for its maximum and, relative to the maximum so far, the sum of
+ * exponentials (Milakov & Gimelshein 2018); if `keep`, into shared memory, where it finds it for the
+ * gradient; else once more, from the L2 cache as a rule. Bytes a logit in bf16: reads 2, writes 2. 2
+ * exponentials and 8 other FLOPs. */
+template <typename T>
+static __global__ void __launch_bounds__(CLASSIFIER_THREADS, 2)
+    classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets, float scale,
+               int V, int Vp, bool keep) {
+    enum { N = Row<T>::N, STEP = CLASSIFIER_THREADS * N };
+    DYNAMIC_SHARED(room);
+    Words<T, N> *kept = (Words<T, N> *)room;
+    const int64_t row = blockIdx.x, at = row * Vp;
+    const int target = targets[row];
+    float top = -FLT_MAX, sum = 0, x[N], z_target = 0;
+    if (target >= 0) z_target = number_at(logits, at + target); /* before dlogits may take its place */
+    for (int c0 = threadIdx.x * N; c0 < Vp; c0 += CLASSIFIER_BATCH * STEP) {
+        Words<T, N> z[CLASSIFIER_BATCH];
+#pragma unroll
+        for (int u = 0; u < CLASSIFIER_BATCH; u++) {
+            const int c = c0 + u * STEP;
+            load(z[u], logits, at + c, Vp - c, keep ? ONCE : AGAIN);
+        }
+#pragma unroll
+        for (int u = 0; u < CLASSIFIER_BATCH; u++) {
+            const int c = c0 + u * STEP;
+            float high = top;
+            if (c >= Vp) break;
+            if (keep) kept[c / N] = z[u];
+            unpack_logits(x, z[u], V - c);
+#pragma unroll
+            for (int j = 0; j < N; j++) high = fmaxf(high, x[j]);
+            sum *= __expf(top - high);
+#pragma unroll
+            for (int j = 0; j < N; j++)
+                sum += __expf(x[j] - high); /* a NaN is lost to `high`, but stays here */
+            top = high;
+        }
+    }
+    const float peak = team_max(top);
+    sum = team_sum(sum * __expf(top - peak));
+    if (threadIdx.x == 0) loss[row] = target < 0 ? 0 : logf(sum) + (peak - z_target);
+    if (!dlogits.p && !best) return;
+
+    const float k = target < 0 ? 0 : scale / sum;
+    int first = V;
+    for (int c = threadIdx.x * N; c < Vp; c += STEP) {
+        Words<T, N> z;
+        if (keep)
+            z = kept[c / N];
+        else
+            load(z, logits, at + c, Vp - c);
+        unpack_logits(x, z, V - c);
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            if (x[j] == peak) first = min(first, c + j);
+            x[j] = c + j < V ? __expf(x[j] - peak) * k - (c + j == target ? scale : 0) : 0;
+        }
+        if (!dlogits.p) continue;
+        pack(z, x, dlogits.dtype);
+        store(dlogits, at + c, Vp - c, z);
+    }
+    if (!best) return;
+    first = -team_max(-first);
+    if (threadIdx.x == 0) best[row] = first < V ? first : 0; /* 0: there were only NaNs */
+}
+
+static void cuda_classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets,
+                            float scale, int64_t n, int64_t V, int64_t Vp) {
+    const Form form = form_of(Vp, {logits, dlogits}, {});
+    const size_t row =
+        (size_t)ceil_div(Vp, (int64_t)4) * 4 * (form == ALL_BF16 ? sizeof(bf16) : sizeof(float));
+    const bool keep = (dlogits.p || best) && row + 1024 <= gpu.is.sharedMemPerBlockOptin;
+    launch(KERNEL_FOR(form, classifier), (unsigned)n, CLASSIFIER_THREADS, keep ? row : 0, dlogits, loss, best,
+           logits, targets, scale, (int)V, (int)Vp, keep);
+}
+
+/* ---- optimizer ------------------------------------------------------------------------------------------- */
+
+enum { SUM_THREADS = 256, SUM_BATCH = 4, SUM_BLOCKS = 8 * SMS, ADAMW_THREADS = 256 };
+
+/* A fixed number of blocks, one piece each. 4 bytes and 1 (of squares 2) FLOPs in fp64 a number. */
+template <typename T>
+static __global__ void __launch_bounds__(SUM_THREADS)
+    sum_numbers(double *pieces, Tensor x, int64_t n, bool squares) {
+    enum { STEP = SUM_THREADS * FOUR };
+    double sum[FOUR] = {};
+    for (int64_t i0 = (int64_t)blockIdx.x * SUM_BATCH * STEP + threadIdx.x * FOUR; i0 < n;
+         i0 += (int64_t)gridDim.x * SUM_BATCH * STEP) {
+        Words<T, FOUR> words[SUM_BATCH];
+#pragma unroll
+        for (int u = 0; u < SUM_BATCH; u++) load(words[u], x, i0 + u * STEP, n - (i0 + u * STEP));
+#pragma unroll
+        for (int u = 0; u < SUM_BATCH; u++) {
+            float v[FOUR];
+            unpack(v, words[u]);
+#pragma unroll
+            for (int j = 0; j < FOUR; j++) sum[j] += squares ? (double)v[j] * v[j] : v[j];
+        }
+    }
+    const double all = team_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    if (threadIdx.x == 0) pieces[blockIdx.x] = all;
+}
+
+static __global__ void sum_add_pieces(double *out, const double *pieces, int count, bool accumulate) {
+    double sum = 0;
+    for (int i = threadIdx.x; i < count; i += SUM_THREADS) sum += pieces[i];
+    sum = team_sum(sum);
+    if (threadIdx.x == 0) *out = sum + (accumulate ? *out : 0);
+}
+
+static void sum_queue(double *out, const float *x, int64_t n, bool squares, bool accumulate) {
+    const int64_t blocks = ceil_div(n, (int64_t)SUM_THREADS * SUM_BATCH * FOUR);
+    const int pieces = blocks < SUM_BLOCKS ? (int)blocks : SUM_BLOCKS;
+    double *piece = (double *)workspace(SUM_BLOCKS * sizeof(double));
+    const bool wide = n % FOUR == 0 && form_of(0, {fp32(x)}, {}) == ALL_F32;
+    launch(wide ? sum_numbers<float> : sum_numbers<void>, pieces, SUM_THREADS, 0, piece, fp32(x), n, squares);
+    launch(sum_add_pieces, 1, SUM_THREADS, 0, out, piece, pieces, accumulate);
+}
+static void cuda_sum(double *out, const float *x, int64_t n, bool accumulate) {
+    sum_queue(out, x, n, false, accumulate);
+}
+static void cuda_sum_squares(double *out, const float *g, int64_t n, bool accumulate) {
+    sum_queue(out, g, n, true, accumulate);
+}
+
+static __global__ void judge(Verdict *v, const double *losses, const double *squares, double scale,
+                             double worst, double max_norm) {
+    const double loss = *losses * scale, norm = sqrt(*squares);
+    v->loss = loss, v->grad_norm = norm;
+    v->grad_scale = max_norm > 0 && norm > max_norm ? (float)(max_norm / norm) : 1;
+    v->skip = !isfinite(loss) || !isfinite(norm) || loss > worst;
+}
+static void cuda_judge(Verdict *v, const double *losses, const double *squares, double scale, double worst,
+                       double max_norm) {
+    launch(judge, 1, 1, 0, v, losses, squares, scale, worst, max_norm);
+}
+
+/* An AdamW step as the kernel wants it. */
+typedef struct AdamWStep {
+    float lr, beta1, beta2, eps, decay; /* decay: of the weight, lr included */
+    float fix1, fix2;                   /* 1 / (1 - beta^step) */
+    bool stochastic;
+    uint64_t seed, hi, first; /* of the random words: key, upper counter, number of element 0's */
+} AdamWStep;
+
+/* To one of the two bf16 nearest to x, to the upper one with the chance that makes it right on average. */
+static __device__ inline float round_by(float x, uint32_t word) {
+    const uint32_t bits = __float_as_uint(x);
+    return isfinite(x) ? __uint_as_float((bits + (word >> 16)) & 0xffff0000u) : x;
+}
+
+/* Four elements a thread. Bytes an element: reads 16 (w, m, v, g), writes 12 and 2 (mirror). 16 FLOPs, of
+ * them a root and two divisions, and a random word for stochastic rounding. */
+template <typename T>
+static __global__ void __launch_bounds__(ADAMW_THREADS)
+    adamw(Tensor w, Tensor m, Tensor v, Tensor g, Tensor mirror, int64_t n, AdamWStep a,
+          const Verdict *verdict) {
+    const int64_t i = ((int64_t)blockIdx.x * ADAMW_THREADS + threadIdx.x) * FOUR;
+    if (i >= n || verdict->skip) return;
+    const float scale = verdict->grad_scale;
+    Words<T, FOUR> words[4];
+    float wi[FOUR], mi[FOUR], vi[FOUR], gi[FOUR];
+    load(words[0], w, i, n - i), load(words[1], m, i, n - i), load(words[2], v, i, n - i),
+        load(words[3], g, i, n - i);
+    unpack(wi, words[0]), unpack(mi, words[1]), unpack(vi, words[2]), unpack(gi, words[3]);
+#pragma unroll
+    for (int j = 0; j < FOUR; j++) {
+        const float d = gi[j] * scale;
+        mi[j] = a.beta1 * mi[j] + (1 - a.beta1) * d;
+        vi[j] = a.beta2 * vi[j] + (1 - a.beta2) * d * d;
+        wi[j] -= a.lr * (mi[j] * a.fix1) / (sqrtf(vi[j] * a.fix2) + a.eps) + a.decay * wi[j];
+    }
+    pack(words[0], wi, DT_F32), pack(words[1], mi, DT_F32), pack(words[2], vi, DT_F32);
+    store(w, i, n - i, words[0], ONCE), store(m, i, n - i, words[1], ONCE),
+        store(v, i, n - i, words[2], ONCE);
+    if (!mirror.p) return;
+    Words<typename Row<T>::Bf16, FOUR> half;
+    if (a.stochastic) {
+        uint32_t word[FOUR];
+        random_words<T>(word, FOUR, a.seed, a.hi, a.first + i);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) wi[j] = round_by(wi[j], word[j]);
+    }
+    pack(half, wi, DT_BF16);
+    store(mirror, i, n - i, half);
+}
+
+static void cuda_adamw(float *w, float *m, float *v, const float *g, uint16_t *mirror, int64_t n,
+                       const AdamW *a, const Verdict *verdict) {
+    const double fix1 = 1 / (1 - pow(a->beta1, (double)a->step)),
+                 fix2 = 1 / (1 - pow(a->beta2, (double)a->step));
+    AdamWStep s = {a->lr,       a->beta1,    a->beta2,      a->eps,  a->lr * a->weight_decay,
+                   (float)fix1, (float)fix2, a->stochastic, a->seed, (uint64_t)RAND_ROUND << 40 | a->step,
+                   a->first};
+    const Form form = form_of(0, {fp32(w), fp32(m), fp32(v), fp32(g)}, {mirror});
+    const int64_t wide =
+        form == ODD || a->first % FOUR ? 0 : n - n % FOUR; /* the others, if any, one by one */
+    for (int64_t at = 0; at < n; s.first = a->first + (at = at < wide ? wide : n)) {
+        const int64_t count = at < wide ? wide : n - wide;
+        launch(at < wide ? adamw<float> : adamw<void>,
+               (unsigned)ceil_div(count, (int64_t)ADAMW_THREADS * FOUR), ADAMW_THREADS, 0, fp32(w + at),
+               fp32(m + at), fp32(v + at), fp32(g + at), tensor(mirror ? mirror + at : NULL, DT_BF16), count,
+               s, verdict);
+    }
+}
+
 /* ---- start ------------------------------------------------------------------------------------------------ */
 
 static bool cuda_start(int threads, Err *e) {
@@ -1327,5 +2233,14 @@ extern "C" const Ops cuda_ops = {
     .linear_refresh = cuda_linear_refresh,
     .linear_forward = cuda_linear_forward,
     .linear_backward = cuda_linear_backward,
+    .norm_forward = cuda_norm_forward,
+    .norm_backward = cuda_norm_backward,
+    .embed_forward = cuda_embed_forward,
+    .embed_backward = cuda_embed_backward,
+    .classifier = cuda_classifier,
+    .sum = cuda_sum,
+    .sum_squares = cuda_sum_squares,
+    .judge = cuda_judge,
+    .adamw = cuda_adamw,
     .matmul = cuda_matmul,
 };
