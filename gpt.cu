@@ -383,14 +383,6 @@ static Mask mask_of(const Dropout *d) {
                 (uint32_t)ceil((double)d->p * 4294967296.0), 1.0f / (1.0f - d->p)};
 }
 
-/* f[j]: the factor of element 4 i + j. */
-static __device__ inline void mask_factors(float (&f)[4], const Mask &m, uint64_t i) {
-    uint32_t word[4];
-    philox(word, m.seed, m.hi, i);
-#pragma unroll
-    for (int j = 0; j < 4; j++) f[j] = word[j] >= m.least ? m.keep : 0;
-}
-
 /* x[j] times the factor of element i + j; i as for random_words. */
 template <typename T> static __device__ inline void dropout(float *x, int n, const Mask &m, uint64_t i) {
     uint32_t word[8];

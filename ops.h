@@ -88,9 +88,10 @@ typedef struct Verdict {
 typedef struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
     uint64_t step; /* from 1: bias correction is exact, 1 - beta^step, computed in double */
-    bool
-        stochastic; /* the mirror is rounded up or down at random, so that it is right on average: element i with word */
-    uint64_t seed, first; /* (first + i) % 4 of philox4x32(seed, RAND_ROUND << 40 | step, (first + i) / 4) */
+    /* The mirror is rounded up or down at random, so that it is right on average: of a finite w[i]'s bits plus the upper
+     * half of word (first + i) % 4 of philox4x32(seed, RAND_ROUND << 40 | step, (first + i) / 4) the upper half stays. */
+    bool stochastic;
+    uint64_t seed, first;
 } AdamW;
 
 /* Muon (Jordan et al. 2024) on one weight, which is `parts` matrices side by side, [rows, parts, cols] in memory

@@ -183,13 +183,14 @@ TEST(ops_linear_refresh) {
 
 /* ---- norm: n, C, delta, dropout, row0; backward: post, dh, dx_in ----------------------------------------- */
 
-#define NORM_SHAPES                                                                             \
-    {                                                                                           \
-        {1, 64, 0, 0, 0, 0, 1, 1}, {5, 48, 1, 0, 0, 1, 1, 1}, {7, 33, 1, 1, 6, 0, 1, 1},        \
-            {3, 768, 1, 1, 9, 1, 1, 1}, {70, 17, 0, 0, 0, 0, 1, 0}, {2, 130, 1, 1, 1, 1, 1, 0}, \
-            {4, 64, 1, 1, 2, 0, 0, 1}, {                                                        \
-            0                                                                                   \
-        }                                                                                       \
+#define NORM_SHAPES                                                                              \
+    {                                                                                            \
+        {1, 64, 0, 0, 0, 0, 1, 1}, {5, 48, 1, 0, 0, 1, 1, 1}, {7, 33, 1, 1, 6, 0, 1, 1},         \
+            {3, 768, 1, 1, 9, 1, 1, 1}, {70, 17, 0, 0, 0, 0, 1, 0}, {2, 130, 1, 1, 1, 1, 1, 0},  \
+            {4, 64, 1, 1, 2, 0, 0, 1}, {3, 1600, 1, 1, 2, 0, 1, 1}, {3, 1024, 1, 1, 5, 1, 1, 1}, \
+            {4, 1030, 1, 0, 3, 1, 1, 1}, {1602, 8, 1, 0, 0, 0, 1, 1}, {                          \
+            0                                                                                    \
+        }                                                                                        \
     }
 static const float norm_eps = 1e-5f;
 
@@ -459,7 +460,7 @@ OP_TEST(attention_cached)
 #define EMBED_SHAPES                                                                                         \
     {                                                                                                        \
         {1, 1, 16, 9, 0, 0, 0}, {12, 6, 64, 5, 1, 1, 4}, {9, 3, 33, 20, 0, 1, 3}, {20, 10, 130, 3, 1, 0, 0}, \
-        {                                                                                                    \
+            {2100, 300, 8, 7, 1, 0, 0}, {600, 100, 264, 400, 0, 1, 8}, {                                     \
             0                                                                                                \
         }                                                                                                    \
     }
@@ -558,16 +559,21 @@ static double classifier_loss(Case *c) {
     return sum * classifier_scale(c);
 }
 
-static const OpTest classifier = {
-    "classifier",
-    {{1, 2, 128, 1}, {3, 100, 128, 1}, {5, 1000, 1024, 1}, {2, 7, 7, 0}, {9, 257, 384, 1}, {0}},
-    classifier_args,
-    NULL,
-    classifier_op,
-    classifier_ref,
-    classifier_loss,
-    {{3, 0}},
-    false};
+static const OpTest classifier = {"classifier",
+                                  {{1, 2, 128, 1},
+                                   {3, 100, 128, 1},
+                                   {5, 1000, 1024, 1},
+                                   {2, 7, 7, 0},
+                                   {9, 257, 384, 1},
+                                   {3, 20000, 20096, 1},
+                                   {0}},
+                                  classifier_args,
+                                  NULL,
+                                  classifier_op,
+                                  classifier_ref,
+                                  classifier_loss,
+                                  {{3, 0}},
+                                  false};
 OP_TEST(classifier)
 
 TEST(ops_classifier_in_place) {
