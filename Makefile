@@ -57,7 +57,7 @@ GPU_ARCH  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,nohead
 CUDA_ROOT := $(shell $(CUDA) -dryrun x.cu 2>&1 | sed -n 's/.* TOP=//p')
 CUDA_IS   := $(shell $(CUDA) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') for $(GPU_ARCH:%=sm_%)
 CUDA_OBJS := $(BUILD)/gpt.cu.o
-CUDA_CC   := $(CUDA) -std=c++17 -O3 -lineinfo -I. -Xcompiler -Wall,-Wextra,-Werror $(CXX_WARN:%=-Xcompiler %) -Werror all-warnings -MMD -MP \
+CUDA_CC   := $(CUDA) --threads 0 -std=c++17 -O3 -lineinfo -I. -Xcompiler -Wall,-Wextra,-Werror $(CXX_WARN:%=-Xcompiler %) -Werror all-warnings -MMD -MP \
     $(foreach a,$(GPU_ARCH),-gencode arch=compute_$a,code=sm_$a) \
     $(foreach a,$(lastword $(GPU_ARCH)),-gencode arch=compute_$a,code=compute_$a)
 LIBS      += -L$(CUDA_ROOT)/lib64 -Wl,-rpath,$(CUDA_ROOT)/lib64 -lcudart_static -lcublasLt -lstdc++ -lpthread -ldl -lrt

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 floor() {
     case $1 in
     util) echo 0 ;;
-    docs | ops | cpu | cpu_kernel | cpu_linear | cpu_attention | comm) echo 1 ;;
+    docs | ops | ptx | cpu | cpu_kernel | cpu_linear | cpu_attention | comm) echo 1 ;;
     tokenizer | tokenizer_impl | tokenizer_files | tokenizer_train | tokenizer_gpt1 | unicode | unicode_gpt1 | dataloader | shard | curate | config | safetensors | demo | demo_grammar) echo 2 ;;
     gpt) echo 3 ;;
     optim | checkpoint | llmc | sample) echo 4 ;;

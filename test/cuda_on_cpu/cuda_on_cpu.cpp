@@ -518,6 +518,10 @@ static void find_named() {
     named_shadow.resize(named_bytes + 2);
 }
 
+uint64_t cuda_block_number() {
+    return block_first;
+}
+
 unsigned char *cuda_dynamic_shared() {
     return dynamic;
 }

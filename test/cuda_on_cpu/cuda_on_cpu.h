@@ -73,6 +73,7 @@ struct float3 {
 /* ---- threads that meet ----------------------------------------------------------------------------------- */
 
 unsigned char *cuda_dynamic_shared();
+uint64_t cuda_block_number(); /* another one each time a block runs */
 /* All threads of the block come here; the number of those that brought a value other than 0. */
 int cuda_block_meet(const char *what, int value);
 /* The lanes in `mask` come here, each with its own `mine`; the last one calls all(mine of each lane, mask). `orders`:
