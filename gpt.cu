@@ -3204,18 +3204,41 @@ static void cuda_judge(Verdict *v, const double *losses, const double *squares, 
     launch(judge, 1, 1, 0, v, losses, squares, scale, worst, max_norm);
 }
 
+/* Of a mirror. */
+typedef struct Rounding {
+    bool stochastic;
+    uint64_t seed, hi, first; /* of the random words: key, upper counter, number of element 0's */
+} Rounding;
+
+template <typename Step> static Rounding rounding_of(const Step *a) {
+    return Rounding{a->stochastic, a->seed, (uint64_t)RAND_ROUND << 40 | a->step, a->first};
+}
+
 /* An AdamW step as the kernel wants it. */
 typedef struct AdamWStep {
     float lr, beta1, beta2, eps, decay; /* decay: of the weight, lr included */
     float fix1, fix2;                   /* 1 / (1 - beta^step) */
-    bool stochastic;
-    uint64_t seed, hi, first; /* of the random words: key, upper counter, number of element 0's */
+    Rounding rounding;
 } AdamWStep;
 
 /* To one of the two bf16 nearest to x, to the upper one with the chance that makes it right on average. */
 static __device__ inline float round_by(float x, uint32_t word) {
     const uint32_t bits = __float_as_uint(x);
     return isfinite(x) ? __uint_as_float((bits + (word >> 16)) & 0xffff0000u) : x;
+}
+
+template <typename T>
+static __device__ inline void store_mirror(Tensor mirror, int64_t i, int64_t have, float (&w)[FOUR],
+                                           const Rounding &r) {
+    Words<typename Row<T>::Bf16, FOUR> half;
+    if (r.stochastic) {
+        uint32_t word[FOUR];
+        random_words<T>(word, FOUR, r.seed, r.hi, r.first + i);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) w[j] = round_by(w[j], word[j]);
+    }
+    pack(half, w, DT_BF16);
+    store(mirror, i, have, half);
 }
 
 /* Four elements a thread. Bytes an element: reads 16 (w, m, v, g), writes 12 and 2 (mirror). 16 FLOPs, of
@@ -3242,35 +3265,143 @@ static __global__ void __launch_bounds__(ADAMW_THREADS)
     pack(words[0], wi, DT_F32), pack(words[1], mi, DT_F32), pack(words[2], vi, DT_F32);
     store(w, i, n - i, words[0], ONCE), store(m, i, n - i, words[1], ONCE),
         store(v, i, n - i, words[2], ONCE);
-    if (!mirror.p) return;
-    Words<typename Row<T>::Bf16, FOUR> half;
-    if (a.stochastic) {
-        uint32_t word[FOUR];
-        random_words<T>(word, FOUR, a.seed, a.hi, a.first + i);
-#pragma unroll
-        for (int j = 0; j < FOUR; j++) wi[j] = round_by(wi[j], word[j]);
-    }
-    pack(half, wi, DT_BF16);
-    store(mirror, i, n - i, half);
+    if (mirror.p) store_mirror<T>(mirror, i, n - i, wi, a.rounding);
 }
 
 static void cuda_adamw(float *w, float *m, float *v, const float *g, uint16_t *mirror, int64_t n,
                        const AdamW *a, const Verdict *verdict) {
     const double fix1 = 1 / (1 - pow(a->beta1, (double)a->step)),
                  fix2 = 1 / (1 - pow(a->beta2, (double)a->step));
-    AdamWStep s = {a->lr,       a->beta1,    a->beta2,      a->eps,  a->lr * a->weight_decay,
-                   (float)fix1, (float)fix2, a->stochastic, a->seed, (uint64_t)RAND_ROUND << 40 | a->step,
-                   a->first};
+    AdamWStep s = {a->lr,       a->beta1,    a->beta2,      a->eps, a->lr * a->weight_decay,
+                   (float)fix1, (float)fix2, rounding_of(a)};
     const Form form = form_of(0, {fp32(w), fp32(m), fp32(v), fp32(g)}, {mirror});
     const int64_t wide =
         form == ODD || a->first % FOUR ? 0 : n - n % FOUR; /* the others, if any, one by one */
-    for (int64_t at = 0; at < n; s.first = a->first + (at = at < wide ? wide : n)) {
+    for (int64_t at = 0; at < n; s.rounding.first = a->first + (at = at < wide ? wide : n)) {
         const int64_t count = at < wide ? wide : n - wide;
         launch(at < wide ? adamw<float> : adamw<void>,
                (unsigned)ceil_div(count, (int64_t)ADAMW_THREADS * FOUR), ADAMW_THREADS, 0, fp32(w + at),
                fp32(m + at), fp32(v + at), fp32(g + at), tensor(mirror ? mirror + at : NULL, DT_BF16), count,
                s, verdict);
     }
+}
+
+/* ---- muon ------------------------------------------------------------------------------------------------ */
+
+enum { MUON_THREADS = 256 };
+
+/* Which part element i is of: the rows of the parts alternate. */
+static __device__ inline int part_of(const Muon &a, int64_t i) {
+    return a.parts == 1 ? 0 : (int)((uint32_t)i / (uint32_t)a.cols % (uint32_t)a.parts);
+}
+
+/* pieces [parts, gridDim.x]: of the sums of squares. Bytes an element: reads 8, writes 4; 6 FLOPs, and 2 in fp64. */
+template <typename T>
+static __global__ void __launch_bounds__(MUON_THREADS)
+    muon_momentum(double *pieces, Tensor m, Tensor g, int64_t n, Muon a, const Verdict *verdict) {
+    const float keep = a.momentum, fresh = (1 - keep) * verdict->grad_scale;
+    const int64_t step = (int64_t)gridDim.x * MUON_THREADS * FOUR, end = verdict->skip ? 0 : n;
+    double sum[MUON_PARTS] = {};
+    for (int64_t i = ((int64_t)blockIdx.x * MUON_THREADS + threadIdx.x) * FOUR; i < end; i += step) {
+        Words<T, FOUR> words[2];
+        float mi[FOUR], gi[FOUR];
+        load(words[0], m, i, n - i), load(words[1], g, i, n - i);
+        unpack(mi, words[0]), unpack(gi, words[1]);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) { /* what does not exist is 0, and stays it */
+            mi[j] = keep * mi[j] + fresh * gi[j];
+            const float u = keep * mi[j] + fresh * gi[j];
+            const int part = part_of(a, i + j);
+#pragma unroll
+            for (int p = 0; p < MUON_PARTS; p++) sum[p] += p == part ? (double)u * u : 0;
+        }
+        pack(words[0], mi, DT_F32);
+        store(m, i, n - i, words[0]); /* read again by muon_direction */
+    }
+    for (int p = 0; p < a.parts; p++) {
+        const double all = over_team<double, add<double>>(p == 0 ? sum[0] : p == 1 ? sum[1] : sum[2]);
+        if (threadIdx.x == 0) pieces[p * gridDim.x + blockIdx.x] = all;
+    }
+}
+
+/* Bytes an element: reads 8, writes 2. */
+template <typename T>
+static __global__ void __launch_bounds__(MUON_THREADS)
+    muon_direction(Tensor x, Tensor m, Tensor g, const double *squares, int64_t n, Muon a,
+                   const Verdict *verdict) {
+    __shared__ float scale[MUON_PARTS];
+    const float keep = a.momentum, fresh = (1 - keep) * verdict->grad_scale;
+    const int64_t step = (int64_t)gridDim.x * MUON_THREADS * FOUR;
+    if (threadIdx.x < a.parts)
+        scale[threadIdx.x] = squares[threadIdx.x] > 0 ? (float)(1 / sqrt(squares[threadIdx.x])) : 0;
+    __syncthreads();
+    for (int64_t i = ((int64_t)blockIdx.x * MUON_THREADS + threadIdx.x) * FOUR; i < n; i += step) {
+        Words<T, FOUR> words[2];
+        Words<typename Row<T>::Bf16, FOUR> half;
+        float mi[FOUR], gi[FOUR];
+        load(words[0], m, i, n - i), load(words[1], g, i, n - i);
+        unpack(mi, words[0]), unpack(gi, words[1]);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) mi[j] = (keep * mi[j] + fresh * gi[j]) * scale[part_of(a, i + j)];
+        pack(half, mi, DT_BF16);
+        store(x, i, n - i, half);
+    }
+}
+
+/* Bytes an element: reads 6 (w, x), writes 4 and 2 (mirror). */
+template <typename T>
+static __global__ void __launch_bounds__(MUON_THREADS)
+    muon_update(Tensor w, Tensor mirror, Tensor x, int64_t n, float by, float decay, Rounding rounding,
+                const Verdict *verdict) {
+    const int64_t step = (int64_t)gridDim.x * MUON_THREADS * FOUR;
+    if (verdict->skip) return;
+    for (int64_t i = ((int64_t)blockIdx.x * MUON_THREADS + threadIdx.x) * FOUR; i < n; i += step) {
+        Words<T, FOUR> words;
+        Words<typename Row<T>::Bf16, FOUR> half;
+        float wi[FOUR], xi[FOUR];
+        load(words, w, i, n - i), load(half, x, i, n - i);
+        unpack(wi, words), unpack(xi, half);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) wi[j] -= by * xi[j] + decay * wi[j];
+        pack(words, wi, DT_F32);
+        store(w, i, n - i, words, ONCE);
+        if (mirror.p) store_mirror<T>(mirror, i, n - i, wi, rounding);
+    }
+}
+
+static int64_t muon_count(const Muon *a) {
+    const int64_t n = a->rows * a->parts * a->cols;
+    CHECK(a->parts <= MUON_PARTS && n <= UINT32_MAX, "a weight of %lld numbers", (long long)n);
+    return n;
+}
+
+static void cuda_muon_momentum(double *squares, float *m, const float *g, const Muon *a,
+                               const Verdict *verdict) {
+    const int64_t n = muon_count(a);
+    const dim3 grid = grid_for(n, FOUR, MUON_THREADS);
+    const bool wide = form_of(a->cols, {fp32(m), fp32(g)}, {}) != ODD;
+    double *pieces = (double *)workspace(MUON_PARTS * grid.x * sizeof *pieces);
+    launch(wide ? muon_momentum<float> : muon_momentum<void>, grid, MUON_THREADS, 0, pieces, fp32(m), fp32(g),
+           n, *a, verdict);
+    for (int p = 0; p < a->parts; p++)
+        launch(sum_add_pieces, 1, SUM_THREADS, 0, squares + p, pieces + p * grid.x, (int)grid.x, false);
+}
+
+static void cuda_muon_direction(uint16_t *x, const float *m, const float *g, const double *squares,
+                                const Muon *a, const Verdict *verdict) {
+    const int64_t n = muon_count(a);
+    const bool wide = form_of(a->cols, {fp32(m), fp32(g)}, {x}) != ODD;
+    launch(wide ? muon_direction<float> : muon_direction<void>, grid_for(n, FOUR, MUON_THREADS), MUON_THREADS,
+           0, tensor(x, DT_BF16), fp32(m), fp32(g), squares, n, *a, verdict);
+}
+
+static void cuda_muon_update(float *w, uint16_t *mirror, const uint16_t *x, const Muon *a,
+                             const Verdict *verdict) {
+    const int64_t n = muon_count(a);
+    const bool wide = form_of(a->cols, {fp32(w)}, {mirror, x}) != ODD && a->first % FOUR == 0;
+    launch(wide ? muon_update<float> : muon_update<void>, grid_for(n, FOUR, MUON_THREADS), MUON_THREADS, 0,
+           fp32(w), tensor(mirror, DT_BF16), tensor((void *)x, DT_BF16), n, a->lr * a->size,
+           a->lr * a->weight_decay, rounding_of(a), verdict);
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------ */
@@ -3414,5 +3545,8 @@ extern "C" const Ops cuda_ops = {
     .sum_squares = cuda_sum_squares,
     .judge = cuda_judge,
     .adamw = cuda_adamw,
+    .muon_momentum = cuda_muon_momentum,
+    .muon_direction = cuda_muon_direction,
     .matmul = cuda_matmul,
+    .muon_update = cuda_muon_update,
 };

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What Muon does to the loss on real text, next to a tuned AdamW, at equal tokens and at equal time.
 
-    python3 scripts/bench/muon.py --text FILE [--steps 250] [--lrs 1.5e-3,3e-3,6e-3,1.2e-2] [--seeds 2] [--set key=value ...]
+    python3 scripts/bench/muon.py --text FILE [--steps 250] [--seeds 2] [--set key=value ...]
+        [--adamw-lrs 5e-4,1e-3,2e-3,4e-3] [--muon-lrs 2e-3,4e-3,8e-3,1.6e-2]
 
 FILE is any text (scripts/get_data.sh fetches Tiny Shakespeare), of which a tenth is held out. Both optimizers train the
-same small GPT-2 from the same initial weights on the same batches, once for each learning rate, and the best goes
-on with more seeds. Time: a step's seconds, of runs that take turns, so that other load on the machine hits both; Muon's
+same small GPT-2 from the same initial weights on the same batches, once for each of as many learning rates, and the
+best goes on with more seeds. Time: a step's seconds, of runs that take turns, so that other load on the machine hits both; Muon's
 run at equal time is as many steps shorter as its steps are longer, with its schedule fitted to that. No cost of tuning
-is hidden: both get the same grid, and Muon's other knobs stay at their defaults. Needs nothing but python3.
+is hidden: Muon's other knobs stay at their defaults. Needs nothing but python3.
 """
 import argparse
 import json
@@ -78,24 +79,25 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--text", required=True)
     p.add_argument("--steps", type=int, default=250)
-    p.add_argument("--lrs", default="1.5e-3,3e-3,6e-3,1.2e-2")
+    p.add_argument("--adamw-lrs", default="5e-4,1e-3,2e-3,4e-3")
+    p.add_argument("--muon-lrs", default="2e-3,4e-3,8e-3,1.6e-2")
     p.add_argument("--seeds", type=int, default=2, help="of the best learning rate's runs")
     p.add_argument("--vocab", type=int, default=2048)
     p.add_argument("--set", nargs="*", default=[], help="more keys for all runs")
     a = p.parse_args()
-    lrs = [float(x) for x in a.lrs.split(",")]
+    lrs = {"adamw": [float(x) for x in a.adamw_lrs.split(",")], "muon": [float(x) for x in a.muon_lrs.split(",")]}
+    if len(lrs["adamw"]) != len(lrs["muon"]):
+        sys.exit("the same number of learning rates for both")
     with tempfile.TemporaryDirectory() as work:
         prepare(work, a.text, a.vocab)
-        print("| learning rate | AdamW | Muon |\n|---|---|---|")
-        loss = {}
-        for lr in lrs:
-            for name in NAMES:
-                loss[name, lr] = train(work, name, lr, a.steps, 1, a.set)[-1]["val_loss"]
-            print(f"| {lr:g} | {loss['adamw', lr]:.4f} | {loss['muon', lr]:.4f} |", flush=True)
-        best = {name: min(lrs, key=lambda lr: loss[name, lr]) for name in NAMES}
+        loss, best = {}, {}
         for name in NAMES:
-            if best[name] in (lrs[0], lrs[-1]):
-                print(f"{name}'s best learning rate lies at the grid's edge: widen --lrs", flush=True)
+            for lr in lrs[name]:
+                loss[name, lr] = train(work, name, lr, a.steps, 1, a.set)[-1]["val_loss"]
+                print(f"{name} at learning rate {lr:g}: {loss[name, lr]:.4f}", flush=True)
+            best[name] = min(lrs[name], key=lambda lr: loss[name, lr])
+            if best[name] in (lrs[name][0], lrs[name][-1]):
+                print(f"{name}'s best learning rate lies at its list's edge: widen it", flush=True)
         ratio, least, most, seconds = seconds_a_step(work, best, a.set)
         fewer = round(a.steps / ratio)
         print(f"a step: AdamW {seconds:.3f} s; Muon {ratio:.3f} times that ({least:.3f} to {most:.3f})", flush=True)

@@ -132,6 +132,32 @@ TEST(ops_adamw_skips) {
     for (int i = 0; i < MIRRORED; i += 501) EXPECT(w[i] == (float)noise(20, (uint64_t)i) && mirror[i] == 0);
 }
 
+/* Muon rounds as AdamW does: the mirror it leaves is what a step of AdamW that moves nothing makes of the same weights. */
+TEST(ops_muon_mirrors_as_adamw) {
+    static const int64_t cols[] = {24, 23};
+    static float in[3 * 17 * 24], w[3 * 17 * 24], still[3 * 17 * 24];
+    static uint16_t x[3 * 17 * 24], mirror[3 * 17 * 24], same[3 * 17 * 24];
+    const Verdict go = {.grad_scale = 1}, skip = {.grad_scale = 1, .skip = 1};
+    if (!ops()->mirror(DT_BF16)) SKIP("this back end keeps no mirror");
+    for (int i = 0; i < 8; i++) {
+        const size_t n = (size_t)(3 * 17 * cols[i % 2]), bytes = n * sizeof *w;
+        for (uint64_t k = 0; k < n; k++)
+            in[k] = (float)noise(30, k), x[k] = bf16_from_f32((float)noise(31, k));
+        Muon a = {17, cols[i % 2], 3, 0.9f, 2, 0.01f, 0.1f, 7, i & 2, 11, 32};
+        AdamW none = {.step = 7, .eps = 1, .stochastic = i & 2, .seed = 11, .first = 32};
+        float *dw = device(in, bytes), *m = device(NULL, bytes), *v = device(NULL, bytes),
+              *g = device(NULL, bytes);
+        uint16_t *dx = device(x, bytes / 2), *dm = device(NULL, bytes / 2), *ds = device(NULL, bytes / 2);
+        ops()->muon_update(dw, dm, dx, &a, device(i & 4 ? &skip : &go, sizeof go));
+        host(w, dw, bytes), host(mirror, dm, bytes / 2);
+        ops()->adamw(dw, m, v, g, ds, (int64_t)n, &none, device(&go, sizeof go));
+        host(still, dw, bytes), host(same, ds, bytes / 2);
+        EXPECT(!memcmp(w, still, bytes) && !memcmp(w, in, bytes) == !!(i & 4), "case %d: weights", i);
+        EXPECT(!memcmp(mirror, same, bytes / 2) == !(i & 4), "case %d: mirror", i);
+        device_free();
+    }
+}
+
 /* ---- memory and queues ----------------------------------------------------------------------------------- */
 
 TEST(ops_memory) {
