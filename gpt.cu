@@ -844,28 +844,33 @@ static __device__ inline float gelu_grad(float x) {
 }
 
 /* y = act(x + bias), pre (if not NULL) = x + bias, all [n, C]; y may be x. 2 to 3 numbers moved, one each. */
-template <typename T, int V>
-static __global__ void activate(T *y, T *pre, const T *x, const float *bias, Act act, int64_t n, int64_t C) {
+template <typename T, typename X, int V>
+static __global__ void activate(T *y, T *pre, const X *x, const float *bias, Act act, int64_t n, int64_t C) {
     const int64_t step = (int64_t)gridDim.x * blockDim.x * V;
     for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V; i < n * C; i += step) {
-        Pack<T, V> v = load<V>(x + i);
-        if (bias)
-            for (int c = 0; c < V; c++) v.at[c] = from_float<T>(to_float(v.at[c]) + bias[i % C + c]);
-        if (pre) store(pre + i, v);
-        if (act == ACT_GELU)
-            for (int c = 0; c < V; c++) v.at[c] = from_float<T>(gelu(to_float(v.at[c])));
-        store(y + i, v);
+        const Pack<X, V> from = load<V>(x + i);
+        Pack<T, V> before, after;
+        for (int c = 0; c < V; c++) {
+            const float v = to_float(from.at[c]) + (bias ? bias[i % C + c] : 0);
+            before.at[c] = from_float<T>(v);
+            after.at[c] = from_float<T>(act == ACT_GELU ? gelu(v) : v);
+        }
+        if (pre) store(pre + i, before);
+        store(y + i, after);
     }
 }
 
-/* dx [n] *= gelu'(pre). 3 numbers moved, one each. */
-template <typename T, int V> static __global__ void gelu_backward(T *dx, const T *pre, int64_t n) {
+/* dx [n] = d gelu'(pre); dx may be d. 3 numbers moved, one each. */
+template <typename T, typename X, int V>
+static __global__ void gelu_backward(T *dx, const X *d, const T *pre, int64_t n) {
     const int64_t step = (int64_t)gridDim.x * blockDim.x * V;
     for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V; i < n; i += step) {
         const Pack<T, V> p = load<V>(pre + i);
-        Pack<T, V> d = load<V>(dx + i);
-        for (int c = 0; c < V; c++) d.at[c] = from_float<T>(to_float(d.at[c]) * gelu_grad(to_float(p.at[c])));
-        store(dx + i, d);
+        const Pack<X, V> from = load<V>(d + i);
+        Pack<T, V> to;
+        for (int c = 0; c < V; c++)
+            to.at[c] = from_float<T>(to_float(from.at[c]) * gelu_grad(to_float(p.at[c])));
+        store(dx + i, to);
     }
 }
 
@@ -887,25 +892,39 @@ static dim3 grid_for(int64_t n, int V, int threads) {
     return dim3((unsigned)(blocks < 4096 ? blocks : 4096));
 }
 
-static void run_activate(Tensor y, Tensor pre, Tensor x, const float *bias, Act act, int64_t n, int64_t C) {
-    CHECK(y.dtype == x.dtype && (!pre.p || pre.dtype == x.dtype));
-    with_type(x.dtype, [&](auto t) {
+/* f(T(), X(), how many at a time) for a y of type T and an x of type X, which is T or fp32. */
+template <typename F> static void with_types(Tensor y, Tensor x, F f) {
+    CHECK(x.dtype == y.dtype || x.dtype == DT_F32);
+    with_type(y.dtype, [&](auto t) {
         typedef decltype(t) T;
-        enum { N = Pack<T>::N };
-        const bool wide = in_sixteens(y.p, pre.p, x.p, C * (int64_t)sizeof(T));
-        launch(wide ? activate<T, N> : activate<T, 1>, grid_for(n * C, wide ? N : 1, 256), 256, 0, (T *)y.p,
-               (T *)pre.p, (const T *)x.p, bias, act, n, C);
+        if (x.dtype == y.dtype)
+            f(t, T(), Pack<T>());
+        else
+            f(t, float(), Pack<T, 4>());
     });
 }
 
-static void run_gelu_backward(Tensor dx, Tensor pre, int64_t n) {
-    CHECK(dx.dtype == pre.dtype);
-    with_type(dx.dtype, [&](auto t) {
+static void run_activate(Tensor y, Tensor pre, Tensor x, const float *bias, Act act, int64_t n, int64_t C) {
+    CHECK(!pre.p || pre.dtype == y.dtype);
+    with_types(y, x, [&](auto t, auto f, auto pack) {
         typedef decltype(t) T;
-        enum { N = Pack<T>::N };
-        const bool wide = in_sixteens(dx.p, pre.p, n * (int64_t)sizeof(T));
-        launch(wide ? gelu_backward<T, N> : gelu_backward<T, 1>, grid_for(n, wide ? N : 1, 256), 256, 0,
-               (T *)dx.p, (const T *)pre.p, n);
+        typedef decltype(f) X;
+        enum { N = decltype(pack)::N };
+        const bool wide = in_sixteens(y.p, pre.p, x.p, C * (int64_t)sizeof(T));
+        launch(wide ? activate<T, X, N> : activate<T, X, 1>, grid_for(n * C, wide ? N : 1, 256), 256, 0,
+               (T *)y.p, (T *)pre.p, (const X *)x.p, bias, act, n, C);
+    });
+}
+
+static void run_gelu_backward(Tensor dx, Tensor d, Tensor pre, int64_t n) {
+    CHECK(dx.dtype == pre.dtype);
+    with_types(dx, d, [&](auto t, auto f, auto pack) {
+        typedef decltype(t) T;
+        typedef decltype(f) X;
+        enum { N = decltype(pack)::N };
+        const bool wide = in_sixteens(dx.p, d.p, pre.p, n * (int64_t)sizeof(T));
+        launch(wide ? gelu_backward<T, X, N> : gelu_backward<T, X, 1>, grid_for(n, wide ? N : 1, 256), 256, 0,
+               (T *)dx.p, (const X *)d.p, (const T *)pre.p, n);
     });
 }
 
@@ -1319,6 +1338,24 @@ static void multiply_plain(const Product *p) {
           (long long)p->p.n, (long long)p->p.k);
 }
 
+/* Where there is no epilogue: finish(sums, first row, rows) for all of y's rows. The sums stand in the workspace, in
+ * fp32 and so many rows at a time as fit, so that they are not rounded twice; fp8's, which has its operands there, in
+ * y. */
+template <typename F> static void multiply_and(Product p, const Linear *l, Tensor y, int64_t n, F finish) {
+    if (y.dtype == DT_F32 || p.scale_a) return multiply_plain(&p), finish(y, 0, n);
+    const char *b = (const char *)p.b;
+    const int64_t fit = (int64_t)(SCRATCH / sizeof(float)) / p.p.m, most = fit < n ? fit : n;
+    const Tensor sums = tensor(workspace((size_t)(most * p.p.m) * sizeof(float)), DT_F32);
+    p.p.type_d = CUDA_R_32F;
+    for (int64_t r0 = 0; r0 < n; r0 += most) {
+        p.p.n = n - r0 < most ? n - r0 : most;
+        p.b = b + r0 * p.p.ldb * lt_size(p.p.type_b);
+        set_d(&p, l, sums.p, p.p.n);
+        multiply_plain(&p);
+        finish(sums, r0, p.p.n);
+    }
+}
+
 /* What an epilogue adds to a D of dtype d. */
 static void *bias_operand(const Linear *l, const float *bias, Dtype d) {
     if (!bias || d == DT_F32) return (void *)bias;
@@ -1360,8 +1397,11 @@ static void cuda_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l,
     if (bias) epilogue |= CUBLASLT_EPILOGUE_BIAS;
     if (act == ACT_GELU) epilogue |= pre.p ? CUBLASLT_EPILOGUE_GELU_AUX : CUBLASLT_EPILOGUE_GELU;
     if (epilogue && can && multiply_with(p, epilogue, bias_operand(l, bias, y.dtype), pre.p)) return;
-    multiply_plain(&p);
-    if (bias || pre.p || act != ACT_NONE) run_activate(y, pre, y, bias, act, n, l->s.out);
+    if (!epilogue && !pre.p) return multiply_plain(&p);
+    multiply_and(p, l, y, n, [&](Tensor sums, int64_t r0, int64_t rows) {
+        const int64_t at = r0 * l->s.out;
+        run_activate(tensor_at(y, at), tensor_at(pre, at), sums, bias, act, rows, l->s.out);
+    });
 }
 
 /* In fp8: dy, dy turned, x turned, each [n (in or out)]. */
@@ -1396,8 +1436,10 @@ static void backward_input(Tensor dx, Tensor dy, Tensor pre, Act act, const Line
     }
     set_d(&p, l, dx.p, n);
     if (act == ACT_GELU && multiply_with(p, CUBLASLT_EPILOGUE_DGELU, NULL, pre.p)) return;
-    multiply_plain(&p);
-    if (act == ACT_GELU) run_gelu_backward(dx, pre, n * s->in);
+    if (act == ACT_NONE) return multiply_plain(&p);
+    multiply_and(p, l, dx, n, [&](Tensor sums, int64_t r0, int64_t rows) {
+        run_gelu_backward(tensor_at(dx, r0 * s->in), sums, tensor_at(pre, r0 * s->in), rows * s->in);
+    });
 }
 
 /* dw (+)= x^T dy in the master's layout: its rows run over `a`'s columns, its columns over `b`'s. dbias comes
