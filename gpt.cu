@@ -843,9 +843,18 @@ static __device__ inline float gelu_grad(float x) {
     return s + 2 * x * s * (1 - s) * 0.797884561f * (1 + 3 * 0.044715f * x * x);
 }
 
-/* y = act(x + bias), pre (if not NULL) = x + bias, all [n, C]; y may be x. 2 to 3 numbers moved, one each. */
+static __device__ inline void put(Tensor t, int64_t i, float v) {
+    if (t.dtype == DT_BF16)
+        ((bf16 *)t.p)[i] = from_float<bf16>(v);
+    else
+        ((float *)t.p)[i] = v;
+}
+
+/* y = act(x + bias), pre (if present) = x + bias, all [n, C]; y may be x. 2 to 3 numbers moved, one each. */
 template <typename T, typename X, int V>
-static __global__ void activate(T *y, T *pre, const X *x, const float *bias, Act act, int64_t n, int64_t C) {
+static __global__ void activate(T *y, Tensor pre, const X *x, const float *bias, Act act, int64_t n,
+                                int64_t C) {
+    const bool alike = (pre.dtype == DT_BF16) == (sizeof(T) == 2);
     const int64_t step = (int64_t)gridDim.x * blockDim.x * V;
     for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V; i < n * C; i += step) {
         const Pack<X, V> from = load<V>(x + i);
@@ -854,8 +863,9 @@ static __global__ void activate(T *y, T *pre, const X *x, const float *bias, Act
             const float v = to_float(from.at[c]) + (bias ? bias[i % C + c] : 0);
             before.at[c] = from_float<T>(v);
             after.at[c] = from_float<T>(act == ACT_GELU ? gelu(v) : v);
+            if (pre.p && !alike) put(pre, i + c, v);
         }
-        if (pre) store(pre + i, before);
+        if (pre.p && alike) store((T *)pre.p + i, before);
         store(y + i, after);
     }
 }
@@ -905,14 +915,13 @@ template <typename F> static void with_types(Tensor y, Tensor x, F f) {
 }
 
 static void run_activate(Tensor y, Tensor pre, Tensor x, const float *bias, Act act, int64_t n, int64_t C) {
-    CHECK(!pre.p || pre.dtype == y.dtype);
     with_types(y, x, [&](auto t, auto f, auto pack) {
         typedef decltype(t) T;
         typedef decltype(f) X;
         enum { N = decltype(pack)::N };
         const bool wide = in_sixteens(y.p, pre.p, x.p, C * (int64_t)sizeof(T));
         launch(wide ? activate<T, X, N> : activate<T, X, 1>, grid_for(n * C, wide ? N : 1, 256), 256, 0,
-               (T *)y.p, (T *)pre.p, (const X *)x.p, bias, act, n, C);
+               (T *)y.p, pre, (const X *)x.p, bias, act, n, C);
     });
 }
 
@@ -1077,13 +1086,6 @@ template <int M, int D, int STOP> static __device__ inline int fold(float *v, in
         v[0] += __shfl_xor_sync(ALL_LANES, v[0], D);
         return fold<1, D / 2, STOP>(v, lane) - (lane & D ? 1 << 16 : 0);
     }
-}
-
-static __device__ inline void put(Tensor t, int64_t i, float v) {
-    if (t.dtype == DT_BF16)
-        ((bf16 *)t.p)[i] = from_float<bf16>(v);
-    else
-        ((float *)t.p)[i] = v;
 }
 
 static __device__ inline void finish(Tensor y, Tensor pre, const float *bias, Act act, float v, int64_t r,
@@ -1392,7 +1394,8 @@ static void cuda_linear_forward(Tensor y, Tensor pre, Tensor x, const Linear *l,
     CHECK(x.dtype == dtype_of_tensors(l->s.compute));
     if (n <= FEW) return few_forward(y, pre, x, linear_weight(l).p, &l->s, bias, act, n);
     const Product p = product_forward(l, y, x, n);
-    const bool can = (act == ACT_GELU || !pre.p) && !(p.scale_a && y.dtype == DT_F32);
+    const bool can =
+        (!pre.p || (act == ACT_GELU && pre.dtype == y.dtype)) && !(p.scale_a && y.dtype == DT_F32);
     uint32_t epilogue = 0;
     if (bias) epilogue |= CUBLASLT_EPILOGUE_BIAS;
     if (act == ACT_GELU) epilogue |= pre.p ? CUBLASLT_EPILOGUE_GELU_AUX : CUBLASLT_EPILOGUE_GELU;

@@ -9,14 +9,14 @@
 
 /* ---- linear: n, in, out, out_major, gelu, bias, pre ------------------------------------------------------ */
 
-#define LINEAR_SHAPES                                                                                       \
-    {                                                                                                       \
-        {1, 48, 80, 0, 0, 1, 0}, {5, 64, 64, 0, 1, 1, 1}, {2, 7, 9, 0, 1, 0, 1}, {70, 96, 160, 0, 1, 1, 1}, \
-            {130, 33, 65, 1, 0, 0, 0}, {257, 40, 72, 0, 0, 1, 0}, {3, 31, 128, 1, 0, 1, 0},                 \
-            {34, 200, 200, 1, 0, 0, 0}, {33, 1, 3, 0, 1, 1, 1}, {8, 520, 136, 0, 0, 1, 0}, {                \
-            0                                                                                               \
-        }                                                                                                   \
-    }
+/* Odd ones, few rows, rows of all widths that a kernel for few treats apart, and multiples of 16 for fp8. */
+/* clang-format off */
+#define LINEAR_SHAPES {                                                                                 \
+    {1, 48, 80, 0, 0, 1, 0}, {5, 64, 64, 0, 1, 1, 1}, {2, 7, 9, 0, 1, 0, 1}, {70, 96, 160, 0, 1, 1, 1}, \
+    {130, 33, 65, 1, 0, 0, 0}, {257, 40, 72, 0, 0, 1, 0}, {3, 31, 128, 1, 0, 1, 0},                     \
+    {34, 200, 200, 1, 0, 0, 0}, {33, 1, 3, 0, 1, 1, 1}, {8, 520, 136, 0, 0, 1, 0},                      \
+    {48, 64, 128, 0, 1, 1, 1}, {64, 48, 32, 1, 0, 1, 1}, {4, 9, 4136, 0, 0, 1, 0}, {1, 5, 8200, 0, 0, 1, 0}, {0}}
+/* clang-format on */
 
 static LinearSpec linear_spec(const Case *c, float *w, float *dw) {
     return (LinearSpec){c->d[1], c->d[2], c->d[3], w, dw, c->compute, c->d[0], NULL};
@@ -125,6 +125,42 @@ static const OpTest linear_backward = {"linear_backward",
                                        {{5, 0}, {6, 1}},
                                        true};
 OP_TEST(linear_backward)
+
+/* With few rows, as in decoding, a row's result depends on nothing but that row. */
+TEST(ops_linear_rows_alone) {
+    enum { N = 8, IN_ = 1072, OUT_ = 144 };
+    static float w[IN_ * OUT_], x[N * IN_], y[N * OUT_], alone[N * OUT_];
+    static uint16_t bx[N * IN_];
+    rand_normals(w, IN_ * OUT_, 1, 1, RAND_TEST, 1, 0);
+    rand_normals(x, N * IN_, 1, 1, RAND_TEST, 2, 0);
+    for (int i = 0; i < N * IN_; i++) bx[i] = bf16_from_f32(x[i]);
+    for (int i = 0; i < 4; i++) {
+        Err e = {0};
+        const Dtype d = i & 2 ? DT_BF16 : DT_F32;
+        const LinearSpec s = {.in = IN_,
+                              .out = OUT_,
+                              .out_major = i & 1,
+                              .w = device(w, sizeof w),
+                              .compute = d,
+                              .max_rows = N};
+        const Tensor dx = tensor(d == DT_BF16 ? device(bx, sizeof bx) : device(x, sizeof x), d);
+        const Tensor dy = tensor(device(NULL, sizeof y), DT_F32);
+        Linear *l = ops()->linear_create(&s, &e);
+        EXPECT_OK(&e);
+        ops()->linear_refresh(l, false);
+        ops()->linear_forward(dy, NO_TENSOR, dx, l, NULL, ACT_NONE, N);
+        host(y, dy.p, sizeof y);
+        for (int n = 1; n < N; n += 2)
+            for (int r = 0; r + n <= N; r += n) {
+                ops()->linear_forward(tensor_at(dy, r * OUT_), NO_TENSOR, tensor_at(dx, r * IN_), l, NULL,
+                                      ACT_NONE, n);
+                host(alone, dy.p, sizeof alone);
+                EXPECT(!memcmp(y, alone, sizeof y), "case %d, rows %d .. %d", i, r, r + n - 1);
+            }
+        ops()->linear_free(l);
+        device_free();
+    }
+}
 
 /* How many rows a linear was made for changes where its weights are prepared, and no bit of what it gives. (On a GPU it
  * changes which algorithm is the best.) */

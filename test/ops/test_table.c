@@ -3,6 +3,7 @@
 #include "safetensors.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -183,6 +184,36 @@ TEST(ops_memory) {
 }
 
 /* The answer is what stood there when the question was asked, whatever was queued before and after. */
+enum { UPLOAD = (3 << 20) + 1234, UPLOADS = 3 };
+static struct Upload { char *host, *device; } uploads[UPLOADS];
+
+static void *upload(void *of) {
+    const struct Upload *u = of;
+    ops()->to_device(u->device, u->host, UPLOAD);
+    memset(u->host, 0, UPLOAD); /* it is free again */
+    return NULL;
+}
+
+/* Some threads at once, each with more than goes in one piece. */
+TEST(ops_uploads) {
+    pthread_t thread[UPLOADS];
+    char *back = xmalloc(UPLOAD);
+    for (int t = 0; t < UPLOADS; t++) {
+        uploads[t] = (struct Upload){xmalloc(UPLOAD), device(NULL, UPLOAD)};
+        for (int i = 0; i < UPLOAD; i++) uploads[t].host[i] = (char)(i * 7 + i / 1000 + t);
+    }
+    for (int t = 0; t < UPLOADS; t++) pthread_create(&thread[t], NULL, upload, &uploads[t]);
+    for (int t = 0; t < UPLOADS; t++) pthread_join(thread[t], NULL);
+    for (int t = 0; t < UPLOADS; t++) {
+        int off = 0;
+        host(back, uploads[t].device, UPLOAD);
+        for (int i = 0; i < UPLOAD; i++) off += back[i] != (char)(i * 7 + i / 1000 + t);
+        EXPECT(off == 0, "thread %d: %d bytes are not what was sent", t, off);
+        free(uploads[t].host);
+    }
+    device_free(), free(back);
+}
+
 TEST(ops_ask) {
     float x[64], got[64];
     for (int i = 0; i < 64; i++) x[i] = (float)i;
