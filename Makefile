@@ -40,8 +40,7 @@ ALL    += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 endif
 
 # CUDA: nvcc, or `cpu`, which compiles gpt.cu against test/cuda_on_cpu instead, or nothing.
-NVCC   := $(firstword $(wildcard $(shell command -v nvcc) $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
-CUDA   ?= $(if $(shell grep -s 'const Ops cuda_ops =' gpt.cu),$(NVCC))
+CUDA   ?= $(firstword $(wildcard $(shell command -v nvcc) $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
 EMU    := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard test/cuda_on_cpu/*.cpp))
 CXX_WARN := -Wno-format-zero-length -Wno-missing-field-initializers
 ifeq ($(CUDA),cpu)
@@ -52,8 +51,10 @@ CUDA_CC   := g++ -x c++ -std=c++17 -Wall -Wextra -Werror $(CXX_WARN) -Wno-unknow
     -fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error -I. -MMD -MP
 LIBS      += -lstdc++
 else ifneq ($(CUDA),)
-# For the GPUs of this machine, else for the usual two, and for later ones through PTX.
-GPU_ARCH  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -x '[0-9]*' | sort -u),80 90)
+# For the GPUs of this machine that nvcc knows, else for the usual two, and for later ones through PTX.
+GPU_ARCH  ?= $(or $(filter $(shell $(CUDA) --list-gpu-arch | tr -dc '0-9\n'),$(shell nvidia-smi \
+    --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u)),80 90)
+GPU_ARCH  := $(GPU_ARCH)
 CUDA_ROOT := $(shell $(CUDA) -dryrun x.cu 2>&1 | sed -n 's/.* TOP=//p')
 CUDA_IS   := $(shell $(CUDA) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') for $(GPU_ARCH:%=sm_%)
 CUDA_OBJS := $(BUILD)/gpt.cu.o
@@ -138,7 +139,8 @@ valgrind:
 # The kernels without a GPU: their tests, after those that the checks see what they should.
 cuda-on-cpu:
 	+@$(MAKE) --no-print-directory BUILD=build-emu BIN=build-emu/gpt CUDA=cpu build-emu/gpt build-emu/test/run build-emu/faults
-	@test/sum.sh build-emu/faults 'GPT_TEST_DEVICE=cuda GPT_TEST_EXACT=1 build-emu/test/run ops_'
+	@test/sum.sh build-emu/faults 'GPT_TEST_DEVICE=cuda GPT_TEST_EXACT=1 build-emu/test/run ops_' \
+	    'GPT=build-emu/gpt test/cuda_on_cpu/agree.sh'
 
 fuzz:
 	$(CHECKED) SAN=fuzzer-no-link,address,undefined CC=clang fuzz-targets
@@ -153,7 +155,7 @@ cross:
 layers:
 	@scripts/layers.sh
 
-SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h test/*/*.c test/*/*.h))
+SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h test/*/*.[ch] test/*/*.cpp test/*/*.cu))
 format:
 	clang-format -i $(SOURCES)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Whole models on two devices: small GPT-1 and GPT-2 models trained for 50 steps on the CPU and with the kernels of gpt.cu
-# give the same losses, within 1e-4 in fp32 and 1e-2 in bf16 (relative); a second run with those kernels, and one that is
+# give the same losses, within 1e-6 in fp32 and 5e-4 in bf16 (relative); a second run with those kernels, and one that is
 # killed and resumed, give the same bits; both devices write the same text. GPT: a program with CUDA, or with CUDA on the
 # CPU (the kernels' threads then run in another order in the second run, which must not matter).
 GPT=${GPT:-$(dirname "$0")/../../build-emu/gpt}
@@ -22,13 +22,13 @@ check() {
     fi
 }
 
-model='"n_positions": 48, "n_embd": 48, "n_layer": 2, "n_head": 3, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1'
+model='"n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1'
 # config MODEL-TYPE PRECISION: the name of a file for such a run.
 config() {
     cat >"$1-$2.json" <<END
 {"tokenizer": "tok", "model": {"model_type": "$1", $model},
  "data": {"train": "shards/train_*.bin", "val": "shards/val_*.bin"},
- "train": {"max_steps": 50, "global_batch_size": 4, "micro_batch_size": 2, "precision": "$2", "threads": 2,
+ "train": {"max_steps": 50, "global_batch_size": 2, "micro_batch_size": 1, "precision": "$2", "threads": 2,
            "eval_interval": 25, "eval_batches": 2, "checkpoint_interval": 10, "keep_checkpoints": 2},
  "optimizer": {"lr": 3e-3}, "lr_schedule": {"warmup_steps": 10}}
 END
@@ -65,7 +65,7 @@ killed() {
     pid=$!
     until [ -e runs/killed/checkpoints/step-00000020 ]; do kill -0 $pid && sleep 0.1 || return 1; done
     kill -9 $pid
-    wait $pid
+    wait $pid 2>/dev/null
     [ "$(losses killed | tail -n 1 | cut -d' ' -f1)" -lt 50 ] && train cuda killed "$1" --resume && grep -q resumed log
 }
 text() {
@@ -87,14 +87,18 @@ for type in gpt2 openai-gpt; do
         c=$(config $type $precision)
         check "$type $precision on the CPU" train cpu "cpu-$c" "$c"
         check "$type $precision with CUDA" train cuda "cuda-$c" "$c"
-        check "$type $precision: the same losses" close "cpu-$c" "cuda-$c" "$([ $precision = fp32 ] && echo 1e-4 || echo 1e-2)"
+        check "$type $precision: the same losses" close "cpu-$c" "cuda-$c" "$([ $precision = fp32 ] && echo 1e-6 || echo 5e-4)"
     done
+    # Its threads take turns in another order, and copies come earlier.
     export CUDA_ON_CPU_SEED=12 CUDA_ON_CPU_EARLY=1
-    check "$type bf16 again" train cuda again "$c" --overwrite
+    if [ $type = gpt2 ]; then
+        check "$type bf16 again" train cuda again "$c"
+        check "$type bf16 again: the same bits" same "cuda-$c" again
+    else
+        check "$type bf16, killed and resumed" killed "$c"
+        check "$type bf16, killed and resumed: the same bits" same "cuda-$c" killed
+    fi
     unset CUDA_ON_CPU_SEED CUDA_ON_CPU_EARLY
-    check "$type bf16 again: the same bits" same "cuda-$c" again
-    check "$type bf16, killed and resumed" killed "$c"
-    check "$type bf16, killed and resumed: the same bits" same "cuda-$c" killed
     check "$type: the same text" text "cuda-$type-fp32.json"
 done
 echo "$passed passed, $failed failed, 0 skipped"

@@ -7,7 +7,7 @@
 
 typedef unsigned char *SharedAt;
 static inline SharedAt shared_at(const void *p) {
-    return (SharedAt)const_cast<void *>(p);
+    return (SharedAt) const_cast<void *>(p);
 }
 
 /* ---- copies that a thread need not wait for --------------------------------------------------------------- */
@@ -43,13 +43,12 @@ static inline void async_put(const AsyncCopy &c) {
     mine.at[(mine.first + mine.n++) % AsyncCopies::MOST] = c;
 }
 
-template <int BYTES> struct alignas(BYTES) AsyncBytes {
-    uint32_t word[BYTES / 4];
-};
+template <int BYTES> struct alignas(BYTES) AsyncBytes { uint32_t word[BYTES / 4]; };
 
 template <int BYTES> static inline void cp_async(SharedAt to, const void *from, bool there) {
     AsyncBytes<BYTES> nans;
-    if ((uintptr_t)to % BYTES || (uintptr_t)from % BYTES) cuda_fault("misaligned: cp.async of %d bytes", BYTES);
+    if ((uintptr_t)to % BYTES || (uintptr_t)from % BYTES)
+        cuda_fault("misaligned: cp.async of %d bytes", BYTES);
     for (uint32_t &w : nans.word) w = ~0u;
     *(AsyncBytes<BYTES> *)to = nans;
     async_put({to, from, there, [](SharedAt t, const void *f, bool all) {
@@ -83,7 +82,8 @@ struct MatrixLoad {
     uint32_t *r;
 };
 
-static inline void ldmatrix(const char *what, uint32_t r[4], SharedAt row, void (*all)(MatrixLoad **, unsigned)) {
+static inline void ldmatrix(const char *what, uint32_t r[4], SharedAt row,
+                            void (*all)(MatrixLoad **, unsigned)) {
     struct alignas(16) Row {
         uint16_t x[8];
     };
