@@ -348,6 +348,13 @@ static __device__ inline void philox(uint32_t (&c)[4], uint64_t key, uint64_t hi
     }
 }
 
+/* Of element i. For odd places, which are rare: a call keeps their kernels small. */
+static __device__ __attribute__((noinline)) uint32_t random_word(uint64_t key, uint64_t hi, uint64_t i) {
+    uint32_t four[4];
+    philox(four, key, hi, i / 4);
+    return i % 4 < 2 ? (i % 4 ? four[1] : four[0]) : i % 4 == 2 ? four[2] : four[3];
+}
+
 /* w[j]: the word of element i + j: number (i + j) % 4 of those of (i + j) / 4. A T that is not void
  * promises that i is a multiple of 4. */
 template <typename T>
@@ -361,13 +368,8 @@ static __device__ inline void random_words(uint32_t *w, int n, uint64_t key, uin
 }
 template <>
 __device__ inline void random_words<void>(uint32_t *w, int n, uint64_t key, uint64_t hi, uint64_t i) {
-    uint32_t four[4];
 #pragma unroll
-    for (int j = 0; j < n; j++) {
-        const int which = (i + j) % 4;
-        philox(four, key, hi, (i + j) / 4);
-        w[j] = which < 2 ? (which ? four[1] : four[0]) : which == 2 ? four[2] : four[3];
-    }
+    for (int j = 0; j < n; j++) w[j] = random_word(key, hi, i + j);
 }
 
 /* A Dropout as kernels want it. */
@@ -1579,10 +1581,9 @@ static void cuda_norm_forward(Tensor h, Tensor x_out, float *mean, float *rstd, 
     const unsigned team = norm_team(C, FORWARD_SHARE), rows = team == WARP ? TEAMS / WARP : 1;
     const unsigned blocks = (unsigned)ceil_div(n, (int64_t)rows);
     const Form form = norm_form(team, C, {h, x_out, x_in, delta}, {g, b});
-    const bool few = blocks <= SMS; /* fewer than can hide their own latency */
-    launch(few ? KERNEL_FOR(form, norm_forward, true) : KERNEL_FOR(form, norm_forward, false), blocks,
-           dim3(team, rows), 0, h, x_out, mean, rstd, x_in, delta, fp32(g), fp32(b), eps, n, (int)C,
-           mask_of(&drop));
+    const bool few = form == ALL_BF16 && blocks <= SMS; /* fewer than can hide their own latency */
+    launch(few ? norm_forward<bf16, true> : KERNEL_FOR(form, norm_forward, false), blocks, dim3(team, rows),
+           0, h, x_out, mean, rstd, x_in, delta, fp32(g), fp32(b), eps, n, (int)C, mask_of(&drop));
 }
 
 /* The teams of a block add what each has of dg and db, one after the other, to sums [2][C]. */
@@ -3060,18 +3061,17 @@ static __global__ void __launch_bounds__(WARP *EMBED_WARPS, 2)
         add_to_row<typename Row<T>::F32>(dwte, (int64_t)(keys[mine] >> 32), sum, C, true);
     }
     __syncthreads();
-    for (int w = 0; w < EMBED_WARPS; w++) {
-        if (ends[w] - (base + w) <= LONG_RUN) continue;
-        sum_rows<T>(sum, dx, dh, keys, base + w + threadIdx.y, ends[w], EMBED_WARPS, C, mask);
-        for (int k = 0; k < SLICE_PARTS; k++)
-            for (int j = 0; j < FOUR; j++) part[threadIdx.y][(k * WARP + threadIdx.x) * FOUR + j] = sum[k][j];
-        __syncthreads();
-        const int i = threadIdx.y * WARP + threadIdx.x, c = blockIdx.y * EMBED_SLICE + i;
-        float all = 0;
-        for (int y = 0; y < EMBED_WARPS; y++) all += part[y][i];
-        if (c < C) ((float *)dwte.p)[(int64_t)(keys[base + w] >> 32) * C + c] += all;
-        __syncthreads();
-    }
+    int w = 0; /* whose run is long: one at most, for runs that begin after it begin beyond these keys */
+    while (w < EMBED_WARPS && ends[w] - (base + w) <= LONG_RUN) w++;
+    if (w == EMBED_WARPS) return;
+    sum_rows<T>(sum, dx, dh, keys, base + w + threadIdx.y, ends[w], EMBED_WARPS, C, mask);
+    for (int k = 0; k < SLICE_PARTS; k++)
+        for (int j = 0; j < FOUR; j++) part[threadIdx.y][(k * WARP + threadIdx.x) * FOUR + j] = sum[k][j];
+    __syncthreads();
+    const int i = threadIdx.y * WARP + threadIdx.x, c = blockIdx.y * EMBED_SLICE + i;
+    float all = 0;
+    for (int y = 0; y < EMBED_WARPS; y++) all += part[y][i];
+    if (c < C) ((float *)dwte.p)[(int64_t)(keys[base + w] >> 32) * C + c] += all;
 }
 
 /* A warp a position. Bytes a number in bf16: reads 2 (dx), and writes 4 for each number of dwpe (reads 4

@@ -573,7 +573,8 @@ static void classifier_args(Case *c) {
     arg_add(c, "logits", IN, n * Vp, c->stream, 3, 9);
     c->ids = some_ids(n, 0, V, 1);
     if (n > 1) c->ids[1] = -1;
-    if (n > 2 && V > 4) R(3)[2 * Vp + 1] = R(3)[2 * Vp + V - 1] = 40; /* a tie, and a sharp row */
+    if (n > 2 && V > 4)
+        R(3)[2 * Vp + 1] = R(3)[2 * Vp + 2] = R(3)[2 * Vp + V - 1] = 40; /* a tie of near and far */
 }
 
 static float classifier_scale(const Case *c) {
