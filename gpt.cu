@@ -1915,6 +1915,19 @@ static __device__ inline int first_seen(int t, int window) {
     return t >= window ? t - window + 1 : 0;
 }
 
+/* Scores that seen(row, column of the tile) does not allow become -inf, and so probabilities of 0. */
+template <int M, int COLS, typename Seen>
+static __device__ inline void mask_scores(float (&s)[M][COLS / 8][4], Seen seen) {
+    const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < COLS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (!seen(16 * m + i / 2 * 8 + g, 8 * n + 2 * t + i % 2)) s[m][n][i] = -INFINITY;
+}
+
 /* Blocks, in the order in which they start: groups of heads whose operands fit a GPU's L2 together, and of each group
  * the rows with most to do first. */
 struct Deal {
@@ -2026,11 +2039,6 @@ struct Online {                 /* of a warp's rows: c[m][.][2 half] and the nex
     }
 };
 
-/* c[i] of all lanes and tiles, with r and s the row's and the column's number: what a warp's scores go through. */
-#define EACH_SCORE(M, COLS)                                                                                \
-    _Pragma("unroll") for (int m = 0; m < (M); m++) _Pragma("unroll") for (int n = 0; n < (COLS) / 8; n++) \
-        _Pragma("unroll") for (int i = 0; i < 4; i++)
-
 /* Training: block (head, tile of queries) of qkv [B, T, 3, NH, HS]. Reads 3 B T C numbers, K and V again for each tile of
  * queries, mostly from L2, writes B T (C + 2 NH); 2 B T^2 C FLOPs. Serving: tiles of a list's rows that are all of one slot
  * (the others are attention_decode's): n queries, K and V of the cache. */
@@ -2087,17 +2095,15 @@ static __global__ void __launch_bounds__(ForwardShape<HD, DROPS>::THREADS)
         if (drops) kept_of_tile<M, COLS, false>(kept, a.drop, before, first, s0);
         times_rows<HD, M, COLS>(s, left, tile);
         if (!sees_all(first, last, s0, s0 + COLS - 1, a.window))
-#pragma unroll
-            for (int j = 0; j < 2 * M; j++) {
-                const int at = position(q0 + row + 8 * j + g), m = j / 2;
-#pragma unroll
-                for (int n = 0; n < COLS / 4; n++) {
-                    float &x = s[m][n / 2][j % 2 * 2 + n % 2];
-                    if (!sees(at, s0 + 4 * (n - n % 2) + 2 * t + n % 2, a.window)) x = -INFINITY;
-                }
-            }
+            mask_scores<M, COLS>(
+                s, [&](int r, int c) { return sees(position(q0 + row + r), s0 + c, a.window); });
         o.softmax(s, a.scale);
-        if (drops) EACH_SCORE(M, COLS) s[m][n][i] = kept[m] >> (4 * n + i) & 1 ? s[m][n][i] : 0;
+        if (drops)
+#pragma unroll
+            for (int i = 0; i < M * COLS / 2; i++) {
+                float &p = s[i / (COLS / 2)][i / 4 % (COLS / 8)][i % 4];
+                p = kept[i / (COLS / 2)] >> i % (COLS / 2) & 1 ? p : 0;
+            }
         times_columns<HD, M, COLS, HD>(o.acc, s, tile + S::TILE, 0);
     }
     float by[M][2];
@@ -2150,29 +2156,24 @@ template <typename T> struct BackwardArgs {
     Deal deal;
 };
 
-/* s and dp [16 M, COLS]: from scores and dP to P (with dropout) and dS (to be scaled). A query's two statistics are those of
- * its row, or of its column. */
+/* s and dp [16 M, COLS]: from scores and dP to P (with dropout) and dS (to be scaled). A query's two statistics are those
+ * of its row, or of its column. */
 template <int M, int COLS, bool KEYS>
 static __device__ inline void score_gradient(float (&s)[M][COLS / 8][4], float (&dp)[M][COLS / 8][4],
-                                             const float2 (&of_row)[M][2], const float2 *of_column, int row,
-                                             int col, bool all, int window, float scale, bool drops,
-                                             const unsigned (&kept)[M], float keep) {
-    const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+                                             const float2 (&of_row)[M][2], const float2 *of_column,
+                                             float scale, bool drops, const unsigned (&kept)[M], float keep) {
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
-        for (int n = 0; n < COLS / 8; n++) {
+        for (int n = 0; n < COLS / 8; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const float2 of = KEYS ? of_column[8 * n + 2 * t + i % 2] : of_row[m][i / 2];
-                const int at_row = row + 16 * m + g + i / 2 * 8, at_col = col + 8 * n + 2 * t + i % 2;
-                const bool seen = all || (KEYS ? sees(at_col, at_row, window) : sees(at_row, at_col, window));
-                const float p = seen ? exp2_approx(fmaf(s[m][n][i], scale, -of.x)) : 0;
+                const float2 of = KEYS ? of_column[8 * n + threadIdx.x % 4 * 2 + i % 2] : of_row[m][i / 2];
+                const float p = exp2_approx(fmaf(s[m][n][i], scale, -of.x));
                 const float by = !drops ? 1 : kept[m] >> (4 * n + i) & 1 ? keep : 0;
                 dp[m][n][i] = p * fmaf(dp[m][n][i], by, -of.y);
                 s[m][n][i] = p * by;
             }
-        }
 }
 
 /* The statistics of this lane's rows, from .. : lse to the base 2, and D from dO, as it stands in `o`, and `out`. */
@@ -2190,10 +2191,10 @@ static __device__ inline void query_stats(float2 (&of)[M][2], const Left<HD, M, 
         for (int i = 0; i < 4 * M; i++) {
             const int r = from + i / 4 * 16 + i % 2 * 8 + g, c = 16 * k + i / 2 % 2 * 8 + 2 * t;
             const uint32_t two = KEEPS ? o.kept[KEEPS ? k : 0][i / 4][i % 4] : read[i / 4][i % 4];
-            const bf16 *p = out.p + (int64_t)r * out.step + c;
-            float &D = of[i / 4][i % 2].y;
-            if (r < out.n && c < HS) D += __uint_as_float(two << 16) * to_float(p[0]);
-            if (r < out.n && c + 1 < HS) D += __uint_as_float(two & 0xffff0000u) * to_float(p[1]);
+            if (r >= out.n || c >= HS) continue;
+            const uint32_t o2 = *(const uint32_t *)(out.p + (int64_t)r * out.step + c);
+            of[i / 4][i % 2].y += __uint_as_float(two << 16) * __uint_as_float(o2 << 16) +
+                                  __uint_as_float(two & 0xffff0000u) * __uint_as_float(o2 & 0xffff0000u);
         }
     }
 #pragma unroll
@@ -2277,8 +2278,12 @@ static __global__ void __launch_bounds__(BackwardShape<HD, KEYS>::THREADS)
         if (drops) kept_of_tile<M, COLS, KEYS>(kept, a.drop, before, first, c0);
         times_rows<HD, M, COLS>(s, left, tile);
         times_rows<HD, M, COLS>(dp, left2, tile2);
-        score_gradient<M, COLS, KEYS>(s, dp, of_row, (const float2 *)(stage + 2 * S::TILE), first, c0, all,
-                                      a.window, a.scale * LOG2_E, drops, kept, a.drop.mask.keep);
+        if (!all)
+            mask_scores<M, COLS>(s, [&](int r, int c) {
+                return KEYS ? sees(c0 + c, first + r, a.window) : sees(first + r, c0 + c, a.window);
+            });
+        score_gradient<M, COLS, KEYS>(s, dp, of_row, (const float2 *)(stage + 2 * S::TILE), a.scale * LOG2_E,
+                                      drops, kept, a.drop.mask.keep);
         times_columns<HD, M, COLS, S::WIDE>(sum, dp, tile, part);
         if constexpr (KEYS) times_columns<HD, M, COLS, S::WIDE>(sum2, s, tile2, part);
     }
