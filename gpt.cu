@@ -1173,7 +1173,7 @@ static __global__ void __launch_bounds__(FEW_THREADS)
     }
 }
 
-/* The same for rows and columns of any number and place: V and L that always fit. */
+/* V is 1 where rows or columns do not stand at whole 16 bytes. Wide blocks read longer pieces of W's rows. */
 template <typename T, int V, int N>
 static void run_few(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias,
                     Act act, int64_t n) {
@@ -1183,14 +1183,12 @@ static void run_few(Tensor y, Tensor pre, Tensor x, const void *w, const LinearS
                (int)n, s->in, s->out);
     };
     const int64_t packs = ceil_div(s->out, (int64_t)V);
-    if (s->out_major)
-        go(few_by_rows<T, V, N>, ceil_div(s->out, (int64_t)FEW_WARPS * FEW_ROWS));
-    else if (packs >= 8 * ENOUGH)
-        go(few_by_columns<T, V, 8, N>, ceil_div(packs, (int64_t)8));
-    else if (packs >= 4 * ENOUGH)
-        go(few_by_columns<T, V, 4, N>, ceil_div(packs, (int64_t)4));
-    else
-        go(few_by_columns<T, V, 2, N>, ceil_div(packs, (int64_t)2));
+    if (s->out_major) return go(few_by_rows<T, V, N>, ceil_div(s->out, (int64_t)FEW_WARPS * FEW_ROWS));
+    if constexpr (V > 1) { /* what is not aligned is slow anyway */
+        if (packs >= 8 * ENOUGH) return go(few_by_columns<T, V, 8, N>, ceil_div(packs, (int64_t)8));
+        if (packs >= 4 * ENOUGH) return go(few_by_columns<T, V, 4, N>, ceil_div(packs, (int64_t)4));
+    }
+    go(few_by_columns<T, V, 2, N>, ceil_div(packs, (int64_t)2));
 }
 
 static void few_forward(Tensor y, Tensor pre, Tensor x, const void *w, const LinearSpec *s, const float *bias,
