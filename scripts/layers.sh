@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 floor() {
     case $1 in
     util) echo 0 ;;
-    docs | ops | ptx | cpu | cpu_kernel | cpu_linear | cpu_attention | comm) echo 1 ;;
+    docs | ops | ptx | cuda | attention | cpu | cpu_kernel | cpu_linear | cpu_attention | comm) echo 1 ;;
     tokenizer | tokenizer_impl | tokenizer_files | tokenizer_train | tokenizer_gpt1 | unicode | unicode_gpt1 | dataloader | shard | curate | config | safetensors | demo | demo_grammar) echo 2 ;;
     gpt) echo 3 ;;
     optim | checkpoint | llmc | sample) echo 4 ;;
@@ -16,8 +16,9 @@ floor() {
     esac
 }
 bad=0
-for f in *.c *.h; do
+for f in *.c *.h *.cu *.cuh; do
     room=${f%.*}
+    [ "$f" = gpt.cu ] && room=cuda # not a part of gpt.c
     a=$(floor "$room")
     [ "$a" = unknown ] && echo "layers: $f has no floor; give it one in scripts/layers.sh" && bad=1 && continue
     # shellcheck disable=SC2013  # headers have no spaces in their names
@@ -26,7 +27,7 @@ for f in *.c *.h; do
         [ "$inc" = "$room" ] && continue
         # cpu.c implements ops.h, tokenizer.c and demo.c own their tables, shard.c is the writing half
         # of dataloader.h, llmc.c one of checkpoint.c's formats: the same floor, but downward in meaning.
-        case "$room:$inc" in cpu*:ops | cpu_*:cpu | tokenizer*:tokenizer* | tokenizer*:unicode* | demo:demo_grammar | shard:dataloader | checkpoint:llmc) continue ;; esac
+        case "$room:$inc" in cpu*:ops | cuda:ops | cpu_*:cpu | tokenizer*:tokenizer* | tokenizer*:unicode* | demo:demo_grammar | shard:dataloader | checkpoint:llmc) continue ;; esac
         if [ "$b" = unknown ] || [ "$b" -ge "$a" ]; then
             echo "layers: $f (floor $a) includes $inc.h (floor $b)"
             bad=1
