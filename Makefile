@@ -155,7 +155,7 @@ cross:
 layers:
 	@scripts/layers.sh
 
-SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h test/*/*.[ch] test/*/*.cpp test/*/*.cu))
+SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h *.cu *.cuh test/*/*.[ch] test/*/*.cpp test/*/*.cu))
 format:
 	clang-format -i $(SOURCES)
 

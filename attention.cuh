@@ -1171,4 +1171,3 @@ static void cuda_attention_cached(Tensor out, Tensor qkv, Tensor k, Tensor v, in
         decode(x);
     });
 }
-

@@ -136,8 +136,8 @@ static void release_memory(Bench *b) {
 static void print_products(Bench *b, const char *name, Measure work) {
     double rate[2], part[2];
     for (b->what = 0; b->what < 2; b->what++) part[b->what] = share(work, peak, b, &rate[b->what]);
-    printf("%-36s forward %5.1f %%   backward %5.1f %%   of the peak of multiply-adds (%.3g, %.3g TFLOP/s)\n", name,
-           100 * part[0], 100 * part[1], rate[0] / 1e12, rate[1] / 1e12);
+    printf("%-36s forward %5.1f %%   backward %5.1f %%   of the peak of multiply-adds (%.3g, %.3g TFLOP/s)\n",
+           name, 100 * part[0], 100 * part[1], rate[0] / 1e12, rate[1] / 1e12);
     fflush(stdout);
 }
 

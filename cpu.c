@@ -133,7 +133,8 @@ static void *cpu_alloc(size_t bytes, const char *what, Err *e) {
     size_t all;
     if (!size_add(bytes, HEADER, &all)) return err_set(e, "%s: size overflows", what), NULL;
     if (!arena_init(&a, all, what, e)) return NULL;
-#pragma omp parallel for schedule(static) /* the system clears pages as they are touched: let all threads do so */
+#pragma omp parallel for schedule( \
+    static) /* the system clears pages as they are touched: let all threads do so */
     for (size_t at = 0; at < a.size; at += 4096) a.base[at] = 0;
     memcpy(a.base, &a, sizeof a);
     return a.base + HEADER;

@@ -25,10 +25,11 @@ typedef struct Param {
     bool decay; /* weight decay: matrices only (and the embeddings) */
     int parts;  /* matrices inside the layers: how many lie side by side (c_attn: q, k, v); all else: 0 */
     Split split;
-    int layer;  /* -1: before the layers, n_layer: after them */
-    int role;   /* what the pass uses it for: gpt.c's own numbering */
-    int64_t at; /* first element within Gpt.w, Gpt.dw, and the optimizer's moments; multiple of 16. Rows that do not */
-                /* decay stand together, then those that do, of which those with parts are the last */
+    int layer; /* -1: before the layers, n_layer: after them */
+    int role;  /* what the pass uses it for: gpt.c's own numbering */
+    int64_t
+        at; /* first element within Gpt.w, Gpt.dw, and the optimizer's moments; multiple of 16. Rows that do not */
+            /* decay stand together, then those that do, of which those with parts are the last */
 } Param;
 
 /* What backward computes again rather than finds kept: nothing; the norms' outputs and GELU's; all of a layer but its

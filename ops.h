@@ -99,7 +99,8 @@ typedef struct AdamW {
 typedef struct Muon {
     int64_t rows, cols, parts; /* at most MUON_PARTS */
     float momentum;
-    float size; /* the direction, whose singular values are about 1, times this is what the weight moves by at lr 1 */
+    float
+        size; /* the direction, whose singular values are about 1, times this is what the weight moves by at lr 1 */
     float lr, weight_decay;
     uint64_t step;
     bool stochastic;
