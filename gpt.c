@@ -694,13 +694,14 @@ static float *gradient(const Gpt *m, int64_t layer, int role) {
 }
 
 static LinearSpec linear_spec(const Gpt *m, int64_t layer, int role) {
-    static float not_yet; /* while only measuring: a gradient will be there */
+    static float not_yet; /* while only measuring: a gradient, and a mirror, will be there */
+    static uint16_t no_copy_yet;
     const Param *p = find(m, layer, role);
     LinearSpec s = {.in = p->shape[0], .out = p->shape[1], .compute = m->o.compute, .max_rows = m->rows};
     if (p->split == SPLIT_VOCAB) s.out_major = true, s.in = p->shape[1], s.out = m->Vp, s.max_rows = m->chunk;
     if (p->split == SPLIT_VOCAB) s.compute = m->active; /* fp8 would cost the loss more than it saves */
     s.w = weight(m, layer, role);
-    s.copy = m->mirror ? m->mirror + p->at : NULL;
+    s.copy = m->mirror ? m->mirror + p->at : m->ops->mirror(m->o.compute) ? &no_copy_yet : NULL;
     s.dw = m->o.train && !m->dw ? &not_yet : gradient(m, layer, role);
     return s;
 }

@@ -22,11 +22,12 @@ check() {
     fi
 }
 
-model='"n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1'
-# config MODEL-TYPE PRECISION: the name of a file for such a run.
+model='"n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2'
+# config MODEL-TYPE PRECISION: the name of a file for such a run. One of them is without dropout: its steps are replayed.
 config() {
+    [ "$1-$2" = gpt2-fp32 ] && p=0 || p=0.1
     cat >"$1-$2.json" <<END
-{"tokenizer": "tok", "model": {"model_type": "$1", $model},
+{"tokenizer": "tok", "model": {"model_type": "$1", $model, "resid_pdrop": $p, "embd_pdrop": $p, "attn_pdrop": $p},
  "data": {"train": "shards/train_*.bin", "val": "shards/val_*.bin"},
  "train": {"max_steps": 50, "global_batch_size": 2, "micro_batch_size": 1, "precision": "$2", "threads": 2,
            "eval_interval": 25, "eval_batches": 2, "checkpoint_interval": 10, "keep_checkpoints": 2},
