@@ -47,8 +47,7 @@ typedef struct Run {
     float *losses;             /* [B, T] */
     int64_t step, saved;       /* last step queued, last step saved */
     Pending pending;
-    Verdict verdict; /* the last one read */
-    double settled;  /* when */
+    double settled; /* when */
     double peak_flops, seconds_a_step;
 } Run;
 
@@ -77,6 +76,10 @@ static void catch_signals(void) {
 static bool choose_precision(Run *r, Err *e) {
     Str set = {0};
     if (!ops_precision(r->ops, r->c.train.precision, &r->compute, e)) return false;
+    if (r->c.optimizer.stochastic_rounding && !r->ops->mirror(r->compute))
+        return err_usage(
+            e, "config: optimizer.stochastic_rounding: on this device (%s) %s keeps no bf16 weights to round",
+            r->ops->name, dtype_names[r->compute]);
     str_printf(&set, "train.precision=%s", dtype_names[r->compute]);
     bool ok = config_set(&r->c, set.p, e);
     str_free(&set);
@@ -531,19 +534,20 @@ static bool report(Run *r, StepReport *p, Err *e) {
 /* Read the verdict on the queued step, and report it. */
 static bool settle(Run *r, Err *e) {
     const Pending *q = &r->pending;
-    const double now = (r->ops->answer(&r->verdict, sizeof r->verdict), now_seconds());
-    const Verdict *v = &r->verdict;
+    Verdict v;
+    r->ops->answer(&v, sizeof v);
+    const double now = now_seconds();
     StepReport p = {
-        .step = q->step, .loss = v->loss, .lr = q->lr, .grad_norm = v->grad_norm, .skipped = v->skip};
+        .step = q->step, .loss = v.loss, .lr = q->lr, .grad_norm = v.grad_norm, .skipped = v.skip};
     p.seconds = now - q->from;
     p.tokens_per_second = (double)r->c.train.global_batch_size * r->T / p.seconds;
     p.mfu = p.tokens_per_second * gpt_flops_per_token(&r->c.model, r->T) / r->peak_flops;
     r->settled = now;
     r->pending.open = false;
-    if (v->skip) {
+    if (v.skip) {
         if (!skip_step(r, &p, e)) return false;
     } else {
-        remember_loss(r, v->loss);
+        remember_loss(r, v.loss);
         state_set(&r->state, "updates", state_get(&r->state, "updates", 0) + 1);
         state_set(&r->state, "skips_in_a_row", 0);
     }
@@ -558,7 +562,7 @@ static bool queue_step(Run *r, Err *e) {
     const double lr = lr_at(&r->c, ++r->step), updates = state_get(&r->state, "updates", 0);
     optim_judge(&r->optim, r->gpt, &r->c, 1 / tokens, worst_loss(r));
     optim_step(&r->optim, r->gpt, &r->c, lr, (uint64_t)updates + 1);
-    r->ops->ask(r->optim.verdict, sizeof r->verdict);
+    r->ops->ask(r->optim.verdict, sizeof *r->optim.verdict);
     r->pending = (Pending){true, r->step, lr, from > r->settled ? from : r->settled};
     return true;
 }

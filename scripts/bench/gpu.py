@@ -17,6 +17,8 @@ MFU is 6N + 6LCT over the GPU's published dense bf16 peak (989 TFLOP/s on an H10
 """
 import argparse, json, os, shutil, statistics, subprocess, sys, tempfile, time
 
+import torch_gpt2
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 SHAPES = {"tiny": (2, 64, 2, 128, 4, 2), "124m": (12, 768, 12, 1024, 32, 16), "355m": (24, 1024, 16, 1024, 16, 32),
@@ -81,48 +83,10 @@ class Peer:
 
 def peer_model(model, device):
     import torch
-    import torch.nn as nn
-    import torch.nn.functional as F
     L, C, NH, T, B, micro = SHAPES[model]
-    torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.ln_1, self.ln_2 = nn.LayerNorm(C), nn.LayerNorm(C)
-            self.qkv, self.proj = nn.Linear(C, 3 * C), nn.Linear(C, C)
-            self.fc, self.out = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
-
-        def forward(self, x):
-            b, t, _ = x.shape
-            q, k, v = (s.view(b, t, NH, C // NH).transpose(1, 2) for s in self.qkv(self.ln_1(x)).split(C, 2))
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.proj(y.transpose(1, 2).reshape(b, t, C))
-            return x + self.out(F.gelu(self.fc(self.ln_2(x)), approximate="tanh"))
-
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.wte, self.wpe = nn.Embedding(V, C), nn.Embedding(T, C)
-            self.h = nn.ModuleList(Block() for _ in range(L))
-            self.ln_f = nn.LayerNorm(C)
-            for p in self.parameters():
-                if p.dim() > 1:
-                    nn.init.normal_(p, std=0.02)
-
-        def forward(self, idx, targets):
-            x = self.wte(idx) + self.wpe.weight[: idx.shape[1]]
-            for block in self.h:
-                x = block(x)
-            logits = F.linear(self.ln_f(x), self.wte.weight)
-            return F.cross_entropy(logits.view(-1, V), targets.reshape(-1))
-
-    net = Model().to(device)
+    net, opt = torch_gpt2.make(L, C, NH, V, T, device)
     run = torch.compile(net)
-    groups = [{"params": [p for p in net.parameters() if p.dim() > 1], "weight_decay": 0.1},
-              {"params": [p for p in net.parameters() if p.dim() <= 1], "weight_decay": 0.0}]
-    opt = torch.optim.AdamW(groups, lr=6e-4, betas=(0.9, 0.95), fused=True)
     idx = torch.randint(50257, (micro, B, T + 1)).to(device)
 
     def step():
@@ -130,7 +94,7 @@ def peer_model(model, device):
             with torch.autocast(device, torch.bfloat16):
                 loss = run(idx[i, :, :-1], idx[i, :, 1:])
             (loss / micro).backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
 
@@ -170,16 +134,6 @@ def peer_main(a):
         print(json.dumps({"rate": statistics.median(rates), "version": version}), flush=True)
 
 
-def write_tokens(path):
-    import numpy as np
-    n = 1 << 23
-    tokens = np.random.default_rng(0).integers(0, 50257, n).astype("<u2")
-    header = np.zeros(256, "<i4")
-    header[:3] = 20240520, 1, n
-    with open(path, "wb") as f:
-        f.write(header.tobytes() + tokens.tobytes())
-
-
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--gpt", default=os.path.join(ROOT, "gpt"))
@@ -200,7 +154,7 @@ def main():
         peer.stop()
         print(f"attention {shape}, forward and backward: PyTorch {r['version']} {r['rate'] / 1e12:.3g} TFLOP/s", flush=True)
     with tempfile.TemporaryDirectory() as work:
-        write_tokens(os.path.join(work, "tokens.bin"))
+        torch_gpt2.write_tokens(os.path.join(work, "tokens.bin"), 1 << 23)
         for model in filter(None, a.models.split(",")):
             compare(work, model, a)
 

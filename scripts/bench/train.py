@@ -13,6 +13,8 @@ resident set.
 """
 import argparse, json, os, shutil, statistics, subprocess, sys, tempfile, time
 
+import torch_gpt2
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
@@ -78,48 +80,10 @@ class Peer:
 def peer_main(a):
     """The peer's process: GPT-2 124M in plain PyTorch."""
     import torch
-    import torch.nn as nn
-    import torch.nn.functional as F
-    torch.manual_seed(0)
     torch.set_num_threads(a.threads)
     B, T = map(int, a.peer.split("x"))
-    L, C, NH, V = 12, 768, 12, 50304
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.ln_1, self.ln_2 = nn.LayerNorm(C), nn.LayerNorm(C)
-            self.qkv, self.proj = nn.Linear(C, 3 * C), nn.Linear(C, C)
-            self.fc, self.out = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
-
-        def forward(self, x):
-            b, t, _ = x.shape
-            q, k, v = (s.view(b, t, NH, C // NH).transpose(1, 2) for s in self.qkv(self.ln_1(x)).split(C, 2))
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.proj(y.transpose(1, 2).reshape(b, t, C))
-            return x + self.out(F.gelu(self.fc(self.ln_2(x)), approximate="tanh"))
-
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.wte, self.wpe = nn.Embedding(V, C), nn.Embedding(1024, C)
-            self.h = nn.Sequential(*(Block() for _ in range(L)))
-            self.ln_f = nn.LayerNorm(C)
-            for p in self.parameters():
-                if p.dim() > 1:
-                    nn.init.normal_(p, std=0.02)
-
-        def forward(self, idx, targets):
-            x = self.h(self.wte(idx) + self.wpe.weight[: idx.shape[1]])
-            logits = F.linear(self.ln_f(x), self.wte.weight)
-            return F.cross_entropy(logits.view(-1, V).float(), targets.reshape(-1))
-
-    model = Model()
+    model, opt = torch_gpt2.make(12, 768, 12, 50304, 1024)
     step_of = torch.compile(model) if a.compile else model
-    decay = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() <= 1]
-    opt = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-                            lr=6e-4, betas=(0.9, 0.95), fused=True)
 
     def step():
         idx = torch.randint(50257, (B, T + 1))
@@ -127,7 +91,7 @@ def peer_main(a):
         with torch.autocast("cpu", torch.bfloat16, enabled=a.precisions == "bf16"):
             loss = step_of(idx[:, :-1], idx[:, 1:])
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
         return time.time() - t0
@@ -137,16 +101,6 @@ def peer_main(a):
     for _ in sys.stdin:
         seconds = statistics.median(step() for _ in range(a.steps))
         print(json.dumps({"tok_s": B * T / seconds, "version": torch.__version__}), flush=True)
-
-
-def write_tokens(path):
-    import numpy as np
-    n = 1 << 20
-    tokens = np.random.default_rng(0).integers(0, 50257, n).astype("<u2")
-    header = np.zeros(256, "<i4")
-    header[:3] = 20240520, 1, n
-    with open(path, "wb") as f:
-        f.write(header.tobytes() + tokens.tobytes())
 
 
 def main():
@@ -164,7 +118,7 @@ def main():
     cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "unknown")
     print(f"GPT-2 124M training, {a.threads} threads, {cpu}; medians of {a.rounds} rounds")
     with tempfile.TemporaryDirectory() as work:
-        write_tokens(os.path.join(work, "tokens.bin"))
+        torch_gpt2.write_tokens(os.path.join(work, "tokens.bin"), 1 << 20)
         for precision in a.precisions.split(","):
             for shape in a.shapes.split(","):
                 compare(work, precision, *map(int, shape.split("x")), a)
