@@ -314,7 +314,6 @@ static bool bench_optimizer(Bench *b) {
 static bool create_model(Bench *b, bool train) {
     Config c;
     const GptOptions o = {.ops = b->ops,
-                          .grid = {.ranks = 1, .dp = 1, .pp = 1, .tp = 1},
                           .compute = b->compute,
                           .train = train,
                           .recompute = RECOMPUTE_GELU,

@@ -777,8 +777,7 @@ bool model_convert(const char *path, const char *to, const char *out, Err *e) {
                          to);
     if (path_exists(out)) return err_usage(e, "%s: exists already; remove it, or choose another name", out);
     o.ops = ops_choose("cpu", e);
-    if (!o.ops || !comm_start(&o.grid, e) || !o.ops->start(0, e) || !model_config_of(path, &c, e))
-        return false;
+    if (!o.ops || !comm_start(e) || !o.ops->start(0, e) || !model_config_of(path, &c, e)) return false;
     Gpt *m = gpt_create(&c, &o, e);
     bool ok = m && model_load(m, path, e) &&
               (!strcmp(to, "llmc") ? write_llmc(m, out, e) : write_hf(m, path, out, e));

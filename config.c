@@ -83,6 +83,18 @@ static const Key keys[] = {
     INT("train.max_skips", train.max_skips, 10, 1, 1e9, "stop after so many skipped steps in a row"),
     FLOAT("train.spike_zscore", train.spike_zscore, 8, 0, 1e9, "skip a step whose loss is so many standard deviations above its recent mean; 0: never"),
     INT("train.threads", train.threads, 0, 0, 4096, "CPU threads; 0: all cores"),
+    INT("train.trace_steps", train.trace_steps, 0, 0, 10000, "draw so many steps as a timeline: trace.json in the run's folder, for chrome://tracing"),
+
+    INT("parallel.tensor", parallel.tensor, 1, 1, 1024, "ranks that share each layer (Megatron's scheme)"),
+    INT("parallel.pipeline", parallel.pipeline, 1, 1, 4096, "stages that share the layers"),
+    INT("parallel.data", parallel.data, 0, 0, 1 << 20, "ranks, or groups of them, that share each batch; 0: as many as the launcher's ranks allow"),
+    INT("parallel.zero", parallel.zero, 0, 0, 2, "over the data ranks, share 1: optimizer state; 2: gradients too (reduced each micro step)"),
+    BOOL("parallel.sequence_parallel", parallel.sequence_parallel, 0, "share norms and dropout between the tensor ranks"),
+    INT("parallel.interleave", parallel.interleave, 1, 1, 4096, "chunks of layers a pipeline stage: a smaller bubble, more messages"),
+    CHOICE("parallel.comm", parallel.comm, "auto|nccl|mpi", "how GPUs' memory travels: auto is nccl; mpi goes through the host"),
+    INT("parallel.bucket_mb", parallel.bucket_mb, 25, 1, 1 << 20, "MB of gradients that are reduced together, as soon as they are complete"),
+    FLOAT("parallel.timeout", parallel.timeout, 40, 0, 1e9, "seconds after which a rank that hangs ends the job; 0: never"),
+    INT("parallel.checksum_interval", parallel.checksum_interval, 100, 0, 1e12, "steps between comparisons of the weights that ranks hold in common; 0: never"),
 
     CHOICE("optimizer.name", optimizer.name, "adamw|muon", "adamw: AdamW; muon: Muon for the matrices inside the layers, AdamW for the rest"),
     FLOAT("optimizer.lr", optimizer.lr, 6e-4, 0, 100, "peak learning rate"),

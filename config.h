@@ -47,8 +47,18 @@ typedef struct Config {
         int64_t log_interval, eval_interval, eval_batches, sample_interval,
             checkpoint_interval; /* 0: never */
         int64_t keep_checkpoints, max_skips, threads;
+        int64_t trace_steps; /* the first so many steps after the start are drawn as a timeline */
         double spike_zscore; /* skip a step whose loss is this many deviations above its recent mean */
     } train;
+    struct {
+        int64_t tensor, pipeline, data, zero,
+            interleave; /* sizes of the grid; data 0: what is left of the ranks */
+        bool sequence_parallel;
+        char comm[16];  /* of GPUs' memory: "auto" (NCCL), "nccl", "mpi" (staged through the host) */
+        double timeout; /* seconds after which a silent rank ends the job; 0: never */
+        int64_t checksum_interval; /* steps between comparisons of what ranks hold in common; 0: never */
+        int64_t bucket_mb;         /* of gradients that are reduced as soon as they are complete */
+    } parallel;
     struct {
         char name[16];
         double lr, betas[2], eps, weight_decay, max_grad_norm;

@@ -118,7 +118,7 @@ static Param param_make(const ModelConfig *c, int layer, int role) {
     p.rank = roles[role].shape[1] == NONE ? 1 : 2;
     for (int d = 0; d < 2; d++) p.shape[d] = dim_size(c, roles[role].shape[d]);
     p.count = p.shape[0] * p.shape[1];
-    p.padded = p.count;
+    p.padded = p.inner = p.pitch = p.count, p.outer = 1;
     if (roles[role].shape[0] == VOCAB) p.padded = round_up(p.shape[0], VOCAB_MULTIPLE) * p.shape[1];
     if (p.init == INIT_NORMAL) p.std = (float)init_std(c, role);
     p.decay = p.rank == 2;
@@ -132,7 +132,8 @@ static int sweep_of(const Param *p) {
     return p->parts ? 2 : p->decay;
 }
 
-Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements) {
+Param *gpt_params(const ModelConfig *c, const GptOptions *o, int *n, int64_t *elements) {
+    (void)o;
     static const int parts[] = {WTE, LAYER_ROLES, LAST_ROLES, N_ROLES};
     int L = (int)c->n_layer;
     Param *table = xcalloc((size_t)(L + 1) * N_ROLES, sizeof *table);
@@ -153,7 +154,7 @@ Param *gpt_params(const ModelConfig *c, int *n, int64_t *elements) {
 int64_t gpt_count(const ModelConfig *c, bool with_positions) {
     int n;
     int64_t elements, sum = 0;
-    Param *table = gpt_params(c, &n, &elements);
+    Param *table = gpt_params(c, NULL, &n, &elements);
     for (int i = 0; i < n; i++)
         if (with_positions || table[i].role != WPE) sum += table[i].count;
     free(table);
@@ -756,7 +757,7 @@ static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
     m->chunk = logits_rows(m);
     m->decode_rows = m->chunk * (int64_t)dtype_size(m->stream) / (int64_t)sizeof(float);
     if (m->decode_rows < 1) m->decode_rows = 1;
-    m->table = gpt_params(c, &m->n_params, &m->elements);
+    m->table = gpt_params(c, o, &m->n_params, &m->elements);
     m->layer = xcalloc((size_t)c->n_layer, sizeof *m->layer);
     m->site = xcalloc((size_t)(2 * c->n_layer + 1), sizeof *m->site);
     for (int l = 0; l < c->n_layer; l++) {

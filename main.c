@@ -535,14 +535,12 @@ static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
         (const char *const[]){decode ? "auto" : "fp32", "bf16", decode ? "fp32" : "auto", NULL};
     const char *path = arg_needed(a, "--model", e);
     int threads = 0, precision;
-    Grid grid;
     if (!path || !arg_word(a, "--precision", precisions, &precision, e) ||
         !arg_int(a, "--threads", 0, 4096, &threads, e) || !model_config_of(path, &m->config, e))
         return false;
     const Ops *ops = ops_choose(arg(a, "--device", "auto"), e);
-    if (!ops || !open_tokenizer(a, path, m, e) || !ops->start(threads, e) || !comm_start(&grid, e))
-        return false;
-    GptOptions o = {.ops = ops, .grid = grid, .B = 1};
+    if (!ops || !open_tokenizer(a, path, m, e) || !ops->start(threads, e) || !comm_start(e)) return false;
+    GptOptions o = {.ops = ops, .B = 1};
     if (!ops_precision(ops, precisions[precision], &o.compute, e)) return false;
     o.T = (int)m->config.n_positions;
     if (decode && o.T > 512) o.T = 512; /* a prompt goes in as matrices of so many rows */

@@ -67,6 +67,13 @@ typedef struct LinearSpec {
     uint16_t *copy;   /* [as the master] bf16, this weight's part of the mirror; NULL without one */
 } LinearSpec;
 
+/* What one rank sees of a row of logits; see classifier_part. */
+typedef struct ClassPart {
+    float max, sum; /* sum of exp(logit - max); without columns: -inf, 0 */
+    float target;   /* the target's logit, if it is among this rank's columns; else 0 */
+    int32_t best;   /* argmax, of the whole vocabulary; -1 without columns */
+} ClassPart;
+
 /* Causal self-attention: row t attends to rows max(0, t - window + 1) .. t (window 0: all of 0 .. t). */
 typedef struct Attention {
     int B, T, NH, HS;
@@ -149,6 +156,7 @@ typedef struct Ops {
     void (*zero)(void *p, size_t bytes);
     void (*copy)(void *dst, const void *src, size_t bytes);
     void (*wait)(void);
+    void *(*queue)(void); /* a GPU's: the stream that ops are queued in (cudaStream_t); else NULL */
     /* Reading without waiting: `ask` for up to 256 bytes as they will be at this point of the queue, `answer` gets them.
      * One question at a time. */
     void (*ask)(const void *src, size_t bytes);
@@ -179,12 +187,14 @@ typedef struct Ops {
 
     /* ---- residual + norm (Ba et al. 2016) ---- */
     /* x [n, C] = x_in + dropout(delta); h = (x - mean) * rstd * g + b; mean, rstd [n] fp32 kept for backward.
-     * Without delta, x is x_in and x_out is not written. x_out may be x_in. */
+     * Without delta, x is x_in and x_out is not written. x_out may be x_in. g NULL: no norm; h, mean and rstd are
+     * absent, and only x is written. */
     void (*norm_forward)(Tensor h, Tensor x_out, float *mean, float *rstd, Tensor x_in, Tensor delta,
                          const float *g, const float *b, float eps, int64_t n, int64_t C, Dropout drop);
     /* dx_in [n, C] (may be absent: 0) is the gradient that reaches the stream from above, dh that of the norm's
      * output (may be absent). post == false: dx = dx_in + norm'(dh); post == true: dx = norm'(dx_in + dh), for a
-     * stream that goes through the norm. ddelta (if present) = dropout'(dx). dx may be dx_in; dg, db [C]. */
+     * stream that goes through the norm. ddelta (if present) = dropout'(dx). dx may be dx_in; dg, db [C]. g NULL: no
+     * norm, norm' is the identity; x, mean, rstd, dg and db are absent. */
     void (*norm_backward)(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh, Tensor x, const float *mean,
                           const float *rstd, const float *g, float *dg, float *db, bool accumulate, bool post,
                           int64_t n, int64_t C, Dropout drop);
@@ -201,11 +211,12 @@ typedef struct Ops {
                              const int32_t *slot, const int32_t *pos, int64_t n, const Attention *a);
 
     /* ---- embedding ---- */
-    /* x [n, C] = dropout(wte[tokens] + wpe[pos]); pos NULL: row % T. */
+    /* x [n, C] = dropout(wte[tokens] + wpe[pos]); pos NULL: row % T. wpe NULL: nothing is added. A token of -1 has no
+     * row, here and in backward: another rank of the tensor group has it. */
     void (*embed_forward)(Tensor x, const int32_t *tokens, const int32_t *pos, const float *wte,
                           const float *wpe, int64_t n, int64_t T, int64_t C, Dropout drop);
     /* From dx + dh [n, C] (dh may be absent): dwte [Vp, C] always adds; dwpe [T.., C] per `accumulate`: rows
-     * beyond T are left alone, so the caller zeroes it once. */
+     * beyond T are left alone, so the caller zeroes it once. Either may be NULL. */
     void (*embed_backward)(float *dwte, float *dwpe, Tensor dx, Tensor dh, const int32_t *tokens, int64_t n,
                            int64_t T, int64_t C, bool accumulate, Dropout drop);
 
@@ -216,7 +227,20 @@ typedef struct Ops {
     void (*classifier)(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets,
                        float scale, int64_t n, int64_t V, int64_t Vp);
 
+    /* The same over a vocabulary split between ranks, of which this one has columns first .. first + V, in two steps.
+     * Each rank says what it sees of a row; all say it to all, and then each has what it needs: loss and gradient as
+     * above, without logits going over the wire. targets and best are of the whole vocabulary. V may be 0. */
+    void (*classifier_part)(ClassPart *part, Tensor logits, const int32_t *targets, int64_t first, int64_t n,
+                            int64_t V, int64_t Vp);
+    /* parts [ranks, n], of all ranks in order. */
+    void (*classifier_join)(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const ClassPart *parts,
+                            int ranks, const int32_t *targets, int64_t first, float scale, int64_t n,
+                            int64_t V, int64_t Vp);
+
     /* ---- optimizer ---- */
+    /* *out = a 64-bit hash of n words, that any flipped bit changes; the same on every back end: the sum mod 2^64 over i
+     * of mix(x[i] + (i << 32)), where mix is splitmix64's finalizer (Steele et al. 2014). */
+    void (*checksum)(uint64_t *out, const uint32_t *x, int64_t n);
     /* *out (+)= the sum of n elements (of their squares), in double, in a fixed order. */
     void (*sum)(double *out, const float *x, int64_t n, bool accumulate);
     void (*sum_squares)(double *out, const float *g, int64_t n, bool accumulate);

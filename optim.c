@@ -42,7 +42,7 @@ static size_t place(Optim *o, const Param *p, int n, bool muon, char *base) {
 size_t optim_bytes(const Config *c) {
     Optim o = {0};
     int n;
-    Param *table = gpt_params(&c->model, &n, &o.elements);
+    Param *table = gpt_params(&c->model, NULL, &n, &o.elements);
     const size_t bytes = place(&o, table, n, is_muon(c), NULL);
     free(table);
     return bytes;

@@ -603,7 +603,7 @@ static void release(Run *r) {
 
 /* Everything that can be wrong is found before the run's folder is touched. */
 static bool set_up(Run *r, const TrainOptions *o, Err *e) {
-    if (!comm_start(&r->grid, e) || !config_check(&r->c, e) || !check_folder(r, o, e)) return false;
+    if (!comm_start(e) || !config_check(&r->c, e) || !check_folder(r, o, e)) return false;
     r->ops = ops_choose(r->c.train.device, e);
     if (!r->ops || !r->ops->start((int)r->c.train.threads, e) || !choose_precision(r, e) ||
         !resolve_model(r, e))

@@ -12,7 +12,7 @@ static char root[] = "/dev/shm/gpt-fuzz-XXXXXX"; /* in memory: each input writes
 static Gpt *model;
 
 static Gpt *make(const ModelConfig *c, Err *e) {
-    const GptOptions o = {.ops = &cpu_ops, .grid = {.ranks = 1, .dp = 1, .pp = 1, .tp = 1}, .B = 1, .T = 1};
+    const GptOptions o = {.ops = &cpu_ops, .B = 1, .T = 1};
     return gpt_create(c, &o, e);
 }
 

@@ -40,7 +40,7 @@ static ModelConfig tiny(const char *type, bool tied) {
 
 static Gpt *make(const ModelConfig *c) {
     Err e = {0};
-    const GptOptions o = {.ops = &cpu_ops, .grid = {.ranks = 1, .dp = 1, .pp = 1, .tp = 1}, .B = 1, .T = 4};
+    const GptOptions o = {.ops = &cpu_ops, .B = 1, .T = 4};
     int threads = omp_get_max_threads(); /* nothing here is worth waking the others for */
     EXPECT(cpu_ops.start(1, &e));
     Gpt *m = gpt_create(c, &o, &e);
@@ -516,7 +516,7 @@ static void write_folder(const char *dir, const ModelConfig *c, const Foreign *f
     Str json = {0}, index = {0}, text = {0};
     int n;
     int64_t elements;
-    Param *table = gpt_params(c, &n, &elements);
+    Param *table = gpt_params(c, NULL, &n, &elements);
     EXPECT(dir_remove(dir, &e) && dir_make(dir, &e));
     model_print(c, &json);
     EXPECT(file_write(under(dir, "config.json"), json.p, json.n, &e));

@@ -25,7 +25,7 @@ static Tiny tiny(void) {
     config_defaults(&c);
     c.model.vocab_size = tokenizer_size(y.t) + 3; /* as padded checkpoints have it */
     c.model.n_layer = 1, c.model.n_embd = 32, c.model.n_head = 2, c.model.n_positions = 16;
-    GptOptions o = {.ops = &cpu_ops, .grid = {.ranks = 1, .dp = 1, .pp = 1, .tp = 1}, .B = 5, .T = 8};
+    GptOptions o = {.ops = &cpu_ops, .B = 5, .T = 8};
     EXPECT(cpu_ops.start(1, &e) && (y.m = gpt_create(&c.model, &o, &e)));
     EXPECT_OK(&e);
     gpt_init(y.m, 3);

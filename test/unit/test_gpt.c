@@ -169,7 +169,7 @@ static void expect_same_bits(const ModelConfig *c, GptOptions a, int threads_a, 
     double loss[2];
     int n;
     int64_t elements;
-    free(gpt_params(c, &n, &elements));
+    free(gpt_params(c, NULL, &n, &elements));
     fill_data(&d, c->vocab_size);
     float *x = gradients_of(c, a, threads_a, &d, &loss[0]), *y = gradients_of(c, b, threads_b, &d, &loss[1]);
     EXPECT(loss[0] == loss[1], "%s: loss %.17g, %.17g", c->model_type, loss[0], loss[1]);
@@ -577,7 +577,7 @@ TEST(gpt_names_are_hugging_faces) {
         ModelConfig c = tiny(cases[i].type);
         int n, found = 0;
         int64_t elements, end = 0;
-        Param *p = gpt_params(&c, &n, &elements);
+        Param *p = gpt_params(&c, NULL, &n, &elements);
         EXPECT(n == cases[i].n, "%d", n);
         EXPECT(!strcmp(p[0].name, cases[i].first) && !strcmp(p[1].name, cases[i].second));
         EXPECT(!strcmp(p[n - 1].name, cases[i].last), "%s", p[n - 1].name);

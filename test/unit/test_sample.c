@@ -337,7 +337,7 @@ static Tiny tiny(int rows, Dtype compute) {
     c.model.vocab_size = tokenizer_size(y.t);
     c.model.n_layer = 2, c.model.n_embd = 48, c.model.n_head = 3, c.model.n_positions = 64;
     GptOptions o = {
-        .ops = &cpu_ops, .grid = {.ranks = 1, .dp = 1, .pp = 1, .tp = 1}, .compute = compute, .B = 1};
+        .ops = &cpu_ops, .compute = compute, .B = 1};
     o.T = rows;
     EXPECT(cpu_ops.start(1, &e) && (y.m = gpt_create(&c.model, &o, &e)));
     EXPECT_OK(&e);
