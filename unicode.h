@@ -1,4 +1,4 @@
-/* unicode.h - floor 2, part of tokenizer.c: letters, numbers and white space of Unicode 16.0.0.
+/* unicode.h - floor 0, part of tokenizer.c: letters, numbers and white space of Unicode 16.0.0.
  * Written by scripts/gen_unicode.py; do not edit. clang-format off */
 #ifndef GPT_UNICODE_H
 #define GPT_UNICODE_H

@@ -1,4 +1,4 @@
-/* unicode_gpt1.h - floor 2, part of tokenizer_gpt1.c: characters as GPT-1's tokenizer sees them, by Unicode
+/* unicode_gpt1.h - floor 0, part of tokenizer_gpt1.c: characters as GPT-1's tokenizer sees them, by Unicode
  * 16.0.0. Written by scripts/gen_unicode.py; do not edit. clang-format off */
 #ifndef GPT_UNICODE_GPT1_H
 #define GPT_UNICODE_GPT1_H

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the tables of Unicode that the tokenizer needs.
+"""Writes the tables of Unicode that the tokenizer and the curation of text need.
 
     python3 scripts/gen_unicode.py gpt2 > unicode.h        letters, numbers and white space
     python3 scripts/gen_unicode.py gpt1 > unicode_gpt1.h   lower case, white space, punctuation
+    python3 scripts/gen_unicode.py words > unicode_words.h  what words are made of, lower case
 
 The version is pinned, because ids depend on it: 16.0.0 is what tiktoken's regex engine has. Python 3.14
 carries it as `unicodedata`; with any other Python, install `unicodedata2==16.0.0` first.
@@ -97,7 +98,7 @@ static inline int {name}_class(uint32_t c) {{
 def gpt2():
     other, letter, number, space = range(4)
     print(f"""\
-/* unicode.h - floor 2, part of tokenizer.c: letters, numbers and white space of Unicode {VERSION}.
+/* unicode.h - floor 0, part of tokenizer.c: letters, numbers and white space of Unicode {VERSION}.
  * Written by scripts/gen_unicode.py; do not edit. clang-format off */
 #ifndef GPT_UNICODE_H
 #define GPT_UNICODE_H
@@ -156,7 +157,7 @@ def gpt1():
                 out = [0]
             to.append(out[0])
     print(f"""\
-/* unicode_gpt1.h - floor 2, part of tokenizer_gpt1.c: characters as GPT-1's tokenizer sees them, by Unicode
+/* unicode_gpt1.h - floor 0, part of tokenizer_gpt1.c: characters as GPT-1's tokenizer sees them, by Unicode
  * {VERSION}. Written by scripts/gen_unicode.py; do not edit. clang-format off */
 #ifndef GPT_UNICODE_GPT1_H
 #define GPT_UNICODE_GPT1_H
@@ -178,8 +179,56 @@ enum {{ GPT1_WORD, GPT1_GONE, GPT1_SPACE, GPT1_PUNCTUATION }};
     print("#endif")
 
 
+def lower(c):
+    """Simple lower case (one character): of those with a longer one (only U+0130), its first."""
+    return NEW_LOWER.get(c) or ord(chr(c).lower()[0])
+
+
+def lower_runs():
+    """(first, last, step, difference) for c = first, first + step, ... whose lower case is c + difference."""
+    found = []
+    for c, to in ((c, lower(c)) for c in range(0x80, 0x110000)):
+        if to == c:
+            continue
+        run = found[-1] if found else None
+        if run and run[3] == to - c and c - run[1] in ((1, 2) if run[1] == run[0] else (run[2],)):
+            run[2], run[1] = c - run[1], c
+        else:
+            found.append([c, c, 1, to - c])
+    return found
+
+
+def words():
+    other, word, space, alone = range(4)
+
+    def kind(c):
+        if c in WHITE:
+            return space
+        if unicodedata.name(chr(c), "").startswith(("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "HIRAGANA LETTER",
+                                                    "KATAKANA LETTER")):
+            return alone
+        return word if category(c)[0] in "LMN" else other
+
+    print(f"""\
+/* unicode_words.h - floor 0, part of words.c: what words are made of, and lower case, by Unicode {VERSION}.
+ * Written by scripts/gen_unicode.py; do not edit. clang-format off */
+#ifndef GPT_UNICODE_WORDS_H
+#define GPT_UNICODE_WORDS_H
+
+#include <stdint.h>
+
+/* The rest; letters, marks and numbers; white space; ideographs and kana, which are not written with spaces. */
+enum {{ WORDS_OTHER, WORDS_LETTER, WORDS_SPACE, WORDS_ALONE }};
+""")
+    class_table("words", kind)
+    print(f"""\
+/* Simple lower case beyond ASCII: first, last, step, difference (modulo 2^32), in order. */
+{c_array("uint32_t", "words_lower", [v % (1 << 32) for r in lower_runs() for v in r])}
+#endif""")
+
+
 if __name__ == "__main__":
-    tables = {"gpt2": gpt2, "gpt1": gpt1}
+    tables = {"gpt2": gpt2, "gpt1": gpt1, "words": words}
     if len(sys.argv) != 2 or sys.argv[1] not in tables:
         sys.exit(__doc__)
     tables[sys.argv[1]]()
