@@ -3,9 +3,9 @@
 #ifndef GPT_CONFIG_H
 #define GPT_CONFIG_H
 
-#include "util.h"
+#include "keys.h"
 
-enum { CONFIG_TEXT = 512 };
+enum { CONFIG_TEXT = KEYS_TEXT, CONFIG_SOURCES = KEYS_SOURCES };
 
 /* Keys and meanings are Hugging Face's. */
 typedef struct ModelConfig {
@@ -21,16 +21,6 @@ typedef struct ModelConfig {
     bool tie_word_embeddings, scale_attn_by_inverse_layer_idx;
     int64_t bos_token_id, eos_token_id; /* for those who open the model elsewhere; -1: none */
 } ModelConfig;
-
-enum { CONFIG_SOURCES = 32 };
-typedef struct DataSource {
-    char path[CONFIG_TEXT];
-    double weight;
-} DataSource;
-typedef struct DataSources {
-    DataSource at[CONFIG_SOURCES];
-    int n;
-} DataSources;
 
 typedef struct Config {
     char name[CONFIG_TEXT], out[CONFIG_TEXT]; /* the run's folder is `out`; empty: runs/NAME */

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 floor() {
     case $1 in
     util | trace | unicode | unicode_gpt1 | unicode_words) echo 0 ;;
-    docs | words | ops | ptx | cuda | attention | cpu | cpu_kernel | cpu_linear | cpu_attention | comm | comm_nccl | comm_wire) echo 1 ;;
+    docs | words | keys | ops | ptx | cuda | attention | cpu | cpu_kernel | cpu_linear | cpu_attention | comm | comm_nccl | comm_wire) echo 1 ;;
     tokenizer | tokenizer_impl | tokenizer_files | tokenizer_train | tokenizer_gpt1 | dataloader | shard | config | safetensors | demo | demo_grammar | schedule) echo 2 ;;
     ngram | classifier | dedup | pii | rules | language | html | warc | normalise) echo 2 ;; # what curate.c asks
     gpt | curate | report) echo 3 ;;
