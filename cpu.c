@@ -169,6 +169,10 @@ static void cpu_answer(void *host, size_t bytes) {
 
 static void cpu_wait(void) {}
 
+static void *cpu_queue(void) {
+    return NULL;
+}
+
 static bool cpu_replay(Graph **g, uint64_t key) {
     (void)g, (void)key;
     return false;
@@ -247,6 +251,7 @@ static void norm_row(float *x, const float *g, const float *b, float eps, int64_
 
 static void cpu_norm_forward(Tensor h, Tensor x_out, float *mean, float *rstd, Tensor x_in, Tensor delta,
                              const float *g, const float *b, float eps, int64_t n, int64_t C, Dropout drop) {
+    if (!g && !delta.p) return;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         float *x = cpu_scratch(2 * (size_t)C * sizeof *x), *d = x + C;
@@ -256,8 +261,9 @@ static void cpu_norm_forward(Tensor h, Tensor x_out, float *mean, float *rstd, T
             dropout_apply(d, &drop, (drop.row0 + (uint64_t)i) * (uint64_t)C, C);
             for (int64_t c = 0; c < C; c++) x[c] += d[c];
             row_store(x_out, i * C, x, C);
-            row_load(x, x_out, i * C, C); /* as backward will read it */
+            if (g) row_load(x, x_out, i * C, C); /* as backward will read it */
         }
+        if (!g) continue;
         norm_row(x, g, b, eps, C, &mean[i], &rstd[i]);
         row_store(h, i * C, x, C);
     }
@@ -296,19 +302,18 @@ static void cpu_norm_backward(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh,
                               const float *rstd, const float *g, float *dg, float *db, bool accumulate,
                               bool post, int64_t n, int64_t C, Dropout drop) {
     const int64_t pieces = n < NORM_PIECES ? n : NORM_PIECES;
-    float *sums =
-        cpu_shared((size_t)(2 * pieces * C) * sizeof *sums); /* dg and db of each piece of the rows */
+    const size_t bytes = (size_t)(2 * pieces * C) * sizeof *dg;
+    float *sums = g ? cpu_shared(bytes) : NULL; /* dg and db of each piece of the rows */
 #pragma omp parallel for schedule(static)
     for (int64_t p = 0; p < pieces; p++) {
-        float *d = cpu_scratch(3 * (size_t)C * sizeof *d), *above = d + C, *row = d + 2 * C,
-              *sg = sums + 2 * p * C;
-        memset(sg, 0, 2 * (size_t)C * sizeof *sg);
+        float *d = cpu_scratch(3 * (size_t)C * sizeof *d), *above = d + C, *row = d + 2 * C;
+        float *sg = g ? memset(sums + 2 * p * C, 0, 2 * (size_t)C * sizeof *sg) : NULL;
         for (int64_t i = n * p / pieces; i < n * (p + 1) / pieces; i++) {
             row_load_or_zero(above, dx_in, i * C, C);
             row_load_or_zero(d, dh, i * C, C);
-            row_load(row, x, i * C, C);
             for (int64_t c = 0; post && c < C; c++) d[c] += above[c];
-            norm_backward_row(d, row, sg, sg + C, g, mean[i], rstd[i], C);
+            if (g) row_load(row, x, i * C, C);
+            if (g) norm_backward_row(d, row, sg, sg + C, g, mean[i], rstd[i], C);
             for (int64_t c = 0; !post && c < C; c++) d[c] += above[c];
             row_store(dx, i * C, d, C);
             if (!ddelta.p) continue;
@@ -316,19 +321,25 @@ static void cpu_norm_backward(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh,
             row_store(ddelta, i * C, d, C);
         }
     }
+    if (!g) return;
     add_rows(dg, sums, pieces, 2 * C, C, accumulate);
     add_rows(db, sums + C, pieces, 2 * C, C, accumulate);
 }
 
 /* ---- embedding ------------------------------------------------------------------------------------------- */
 
+/* Row i of a [.., C] that may be absent: NULL then, and for i < 0. */
+static const float *row_if(const float *p, int64_t i, int64_t C) {
+    return p && i >= 0 ? p + i * C : NULL;
+}
+
 static void cpu_embed_forward(Tensor x, const int32_t *tokens, const int32_t *pos, const float *wte,
                               const float *wpe, int64_t n, int64_t T, int64_t C, Dropout drop) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         float *row = cpu_scratch((size_t)C * sizeof *row);
-        const float *e = wte + tokens[i] * C, *p = wpe + (pos ? pos[i] : i % T) * C;
-        for (int64_t c = 0; c < C; c++) row[c] = e[c] + p[c];
+        const float *e = row_if(wte, tokens[i], C), *p = row_if(wpe, pos ? pos[i] : i % T, C);
+        for (int64_t c = 0; c < C; c++) row[c] = (e ? e[c] : 0) + (p ? p[c] : 0);
         dropout_apply(row, &drop, (drop.row0 + (uint64_t)i) * (uint64_t)C, C);
         row_store(x, i * C, row, C);
     }
@@ -342,15 +353,14 @@ static void cpu_embed_backward(float *dwte, float *dwpe, Tensor dx, Tensor dh, c
         int64_t w = C - c0 < COLUMNS ? C - c0 : COLUMNS;
         float d[COLUMNS], h[COLUMNS];
         for (int64_t i = 0; i < n; i++) {
-            float *te = dwte + tokens[i] * C + c0, *pe = dwpe + i % T * C + c0;
             row_load(d, dx, i * C + c0, w);
             if (dh.p) {
                 row_load(h, dh, i * C + c0, w);
                 for (int64_t c = 0; c < w; c++) d[c] += h[c];
             }
             dropout_apply(d, &drop, (drop.row0 + (uint64_t)i) * (uint64_t)C + (uint64_t)c0, w);
-            const bool first = i < T && !accumulate;
-            for (int64_t c = 0; c < w; c++) te[c] += d[c], pe[c] = d[c] + (first ? 0 : pe[c]);
+            if (dwte && tokens[i] >= 0) add_rows(dwte + tokens[i] * C + c0, d, 1, 0, w, true);
+            if (dwpe) add_rows(dwpe + i % T * C + c0, d, 1, 0, w, accumulate || i >= T);
         }
     }
 }
@@ -377,23 +387,84 @@ static const float *row_at(float *room, Tensor t, int64_t at, int64_t n) {
     return room;
 }
 
+/* e [V] = exp(z - max), and their sum. */
+static float exp_row(float *restrict e, const float *restrict z, float max, int64_t V) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < V; c++) sum += e[c] = exp_fast(z[c] - max);
+    return sum;
+}
+
+/* What a row's columns first .. first + V come to, but for the best; e gets exp(z - max). */
+static ClassPart part_row(float *e, const float *z, int64_t target, int64_t first, int64_t V) {
+    ClassPart p = {.max = maximum(z, V)};
+    p.sum = exp_row(e, z, p.max, V);
+    if (target >= first && target < first + V) p.target = z[target - first];
+    return p;
+}
+
+static float loss_row(ClassPart all, int32_t target) {
+    return target < 0 ? 0 : logf(all.sum) + (all.max - all.target);
+}
+
+/* dlogits' row i from e = exp(z - max), of which `sum` is the whole vocabulary's. */
+static void gradient_row(Tensor dlogits, int64_t i, float *e, float sum, int32_t target, int64_t first,
+                         float scale, int64_t V, int64_t Vp) {
+    const float k = target < 0 ? 0 : scale / sum;
+    for (int64_t c = 0; c < V; c++) e[c] *= k;
+    if (target >= first && target < first + V) e[target - first] -= scale;
+    memset(e + V, 0, (size_t)(Vp - V) * sizeof *e);
+    row_store(dlogits, i * Vp, e, Vp);
+}
+
 static void cpu_classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets,
                            float scale, int64_t n, int64_t V, int64_t Vp) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
-        float *row = cpu_scratch(2 * (size_t)Vp * sizeof *row);
-        const float *z = row_at(row + Vp, logits, i * Vp, V);
-        float max = maximum(z, V), sum = 0;
-        if (best) best[i] = first_of(z, V, max);
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < V; c++) sum += row[c] = exp_fast(z[c] - max);
-        loss[i] = targets[i] < 0 ? 0 : logf(sum) + (max - z[targets[i]]);
+        float *e = cpu_scratch(2 * (size_t)Vp * sizeof *e);
+        const float *z = row_at(e + Vp, logits, i * Vp, V);
+        const ClassPart all = part_row(e, z, targets[i], 0, V);
+        if (best) best[i] = first_of(z, V, all.max);
+        loss[i] = loss_row(all, targets[i]);
+        if (dlogits.p) gradient_row(dlogits, i, e, all.sum, targets[i], 0, scale, V, Vp);
+    }
+}
+
+static void cpu_classifier_part(ClassPart *part, Tensor logits, const int32_t *targets, int64_t first,
+                                int64_t n, int64_t V, int64_t Vp) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        part[i] = (ClassPart){.max = -INFINITY, .best = -1};
+        if (V == 0) continue;
+        float *e = cpu_scratch(2 * (size_t)Vp * sizeof *e);
+        const float *z = row_at(e + Vp, logits, i * Vp, V);
+        part[i] = part_row(e, z, targets[i], first, V);
+        part[i].best = (int32_t)first + first_of(z, V, part[i].max);
+    }
+}
+
+/* The whole row, from its parts' row i. Of equal maxima the first is the best; a NaN makes all sums NaN. */
+static ClassPart join_row(const ClassPart *parts, int ranks, int64_t i, int64_t n) {
+    ClassPart all = {.max = -INFINITY, .best = -1};
+    for (const ClassPart *p = parts + i; p < parts + ranks * n; p += n)
+        if (all.best < 0 || p->max > all.max) all.max = p->max, all.best = p->best;
+    for (const ClassPart *p = parts + i; p < parts + ranks * n; p += n)
+        all.sum += p->sum * exp_fast(p->max - all.max), all.target += p->target;
+    return all;
+}
+
+static void cpu_classifier_join(Tensor dlogits, float *loss, int32_t *best, Tensor logits,
+                                const ClassPart *parts, int ranks, const int32_t *targets, int64_t first,
+                                float scale, int64_t n, int64_t V, int64_t Vp) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        const ClassPart all = join_row(parts, ranks, i, n);
+        if (best) best[i] = all.best;
+        loss[i] = loss_row(all, targets[i]);
         if (!dlogits.p) continue;
-        const float k = targets[i] < 0 ? 0 : scale / sum;
-        for (int64_t c = 0; c < V; c++) row[c] *= k;
-        if (targets[i] >= 0) row[targets[i]] -= scale;
-        memset(row + V, 0, (size_t)(Vp - V) * sizeof *row);
-        row_store(dlogits, i * Vp, row, Vp);
+        float *e = cpu_scratch(2 * (size_t)Vp * sizeof *e);
+        exp_row(e, row_at(e + Vp, logits, i * Vp, V), all.max, V);
+        gradient_row(dlogits, i, e, all.sum, targets[i], first, scale, V, Vp);
     }
 }
 
@@ -418,6 +489,20 @@ static void cpu_sum_squares(double *out, const float *g, int64_t n, bool accumul
 
 static void cpu_sum(double *out, const float *x, int64_t n, bool accumulate) {
     SUM_IN_PIECES(x[i]);
+}
+
+/* splitmix64's finalizer: one to one, and each bit of z moves half of the result's (Steele et al. 2014). */
+static uint64_t mix(uint64_t z) {
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static void cpu_checksum(uint64_t *out, const uint32_t *x, int64_t n) {
+    uint64_t sum = 0;
+#pragma omp parallel for simd reduction(+ : sum) schedule(static)
+    for (int64_t i = 0; i < n; i++) sum += mix(x[i] + ((uint64_t)i << 32));
+    *out = sum;
 }
 
 static void cpu_judge(Verdict *v, const double *losses, const double *squares, double scale, double worst,
@@ -515,6 +600,7 @@ const Ops cpu_ops = {
     .zero = cpu_zero,
     .copy = cpu_copy,
     .wait = cpu_wait,
+    .queue = cpu_queue,
     .ask = cpu_ask,
     .answer = cpu_answer,
     .replay = cpu_replay,
@@ -534,6 +620,9 @@ const Ops cpu_ops = {
     .embed_forward = cpu_embed_forward,
     .embed_backward = cpu_embed_backward,
     .classifier = cpu_classifier,
+    .classifier_part = cpu_classifier_part,
+    .classifier_join = cpu_classifier_join,
+    .checksum = cpu_checksum,
     .sum = cpu_sum,
     .sum_squares = cpu_sum_squares,
     .judge = cpu_judge,

@@ -11,7 +11,7 @@
 #include "ref.h"
 #include "test/unit/test.h"
 
-enum { MAX_ARGS = 12, MAX_SHAPES = 16, MAX_DIMS = 8, MAX_GIVEN = 8 };
+enum { MAX_ARGS = 12, MAX_SHAPES = 16, MAX_DIMS = 9, MAX_GIVEN = 8 };
 
 typedef enum { IN, OUT, INOUT } Role;
 typedef enum { NUMBERS, INTS, DOUBLES } Kind; /* fp32 or bf16; int32; fp64 */

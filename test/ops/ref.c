@@ -89,6 +89,7 @@ void ref_norm_forward(double *h, double *x_out, double *mean, double *rstd, cons
             if (delta) x_out[i * C + c] = x[c];
             m += x[c] / (double)C;
         }
+        if (!g) continue;
         for (int64_t c = 0; c < C; c++) var += (x[c] - m) * (x[c] - m) / (double)C;
         mean[i] = m, rstd[i] = 1 / sqrt(var + eps);
         for (int64_t c = 0; c < C; c++) h[i * C + c] = (x[c] - m) * rstd[i] * g[c] + b[c];
@@ -99,18 +100,19 @@ void ref_norm_forward(double *h, double *x_out, double *mean, double *rstd, cons
 void ref_norm_backward(double *dx, double *ddelta, double *dg, double *db, const double *dx_in,
                        const double *dh, const double *x, const double *mean, const double *rstd,
                        const double *g, bool accumulate, bool post, int64_t n, int64_t C, Dropout drop) {
-    if (!accumulate) memset(dg, 0, (size_t)C * sizeof *dg), memset(db, 0, (size_t)C * sizeof *db);
+    if (g && !accumulate) memset(dg, 0, (size_t)C * sizeof *dg), memset(db, 0, (size_t)C * sizeof *db);
     for (int64_t i = 0; i < n; i++) {
         double sum = 0, sum_x = 0;
 #define ABOVE(c) (dx_in ? dx_in[i * C + (c)] : 0)
 #define HAT(c)   ((x[i * C + (c)] - mean[i]) * rstd[i])
 #define OUTER(c) ((dh ? dh[i * C + (c)] : 0) + (post ? ABOVE(c) : 0))
-        for (int64_t c = 0; c < C; c++) {
+        for (int64_t c = 0; g && c < C; c++) {
             dg[c] += OUTER(c) * HAT(c), db[c] += OUTER(c);
             sum += OUTER(c) * g[c] / (double)C, sum_x += OUTER(c) * g[c] * HAT(c) / (double)C;
         }
         for (int64_t c = 0; c < C; c++) {
-            double d = rstd[i] * (OUTER(c) * g[c] - sum - HAT(c) * sum_x) + (post ? 0 : ABOVE(c));
+            double d = g ? rstd[i] * (OUTER(c) * g[c] - sum - HAT(c) * sum_x) : OUTER(c);
+            if (!post) d += ABOVE(c);
             const uint64_t at = (drop.row0 + (uint64_t)i) * (uint64_t)C + (uint64_t)c;
             dx[i * C + c] = d;
             if (ddelta) ddelta[i * C + c] = d * ref_keep(&drop, at);
@@ -223,18 +225,20 @@ void ref_embed_forward(double *x, const int32_t *tokens, const int32_t *pos, con
                        const double *wpe, int64_t n, int64_t T, int64_t C, Dropout drop) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t c = 0; c < C; c++)
-            x[i * C + c] = (wte[tokens[i] * C + c] + wpe[(pos ? pos[i] : i % T) * C + c]) *
+            x[i * C + c] = ((tokens[i] < 0 ? 0 : wte[tokens[i] * C + c]) +
+                            (wpe ? wpe[(pos ? pos[i] : i % T) * C + c] : 0)) *
                            ref_keep(&drop, (drop.row0 + (uint64_t)i) * (uint64_t)C + (uint64_t)c);
 }
 
 void ref_embed_backward(double *dwte, double *dwpe, const double *dx, const double *dh, const int32_t *tokens,
                         int64_t n, int64_t T, int64_t C, bool accumulate, Dropout drop) {
-    if (!accumulate) memset(dwpe, 0, (size_t)(T * C) * sizeof *dwpe);
+    if (dwpe && !accumulate) memset(dwpe, 0, (size_t)(T * C) * sizeof *dwpe);
     for (int64_t i = 0; i < n; i++)
         for (int64_t c = 0; c < C; c++) {
             double d = (dx[i * C + c] + (dh ? dh[i * C + c] : 0)) *
                        ref_keep(&drop, (drop.row0 + (uint64_t)i) * (uint64_t)C + (uint64_t)c);
-            dwte[tokens[i] * C + c] += d, dwpe[i % T * C + c] += d;
+            if (dwte && tokens[i] >= 0) dwte[tokens[i] * C + c] += d;
+            if (dwpe) dwpe[i % T * C + c] += d;
         }
 }
 
@@ -255,6 +259,17 @@ void ref_classifier(double *dlogits, double *loss, double *best, const double *l
             dlogits[i * Vp + c] =
                 targets[i] < 0 || c >= V ? 0 : (exp(z[c] - z[top]) / sum - (c == targets[i])) * scale;
     }
+}
+
+uint64_t ref_checksum(const uint32_t *x, int64_t n) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t z = x[i] + ((uint64_t)i << 32);
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+        sum += z ^ z >> 31;
+    }
+    return sum;
 }
 
 void ref_adamw(double *w, double *m, double *v, const double *g, double grad_scale, int64_t n,

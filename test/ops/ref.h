@@ -30,6 +30,7 @@ void ref_embed_backward(double *dwte, double *dwpe, const double *dx, const doub
                         int64_t n, int64_t T, int64_t C, bool accumulate, Dropout drop);
 void ref_classifier(double *dlogits, double *loss, double *best, const double *logits, const int32_t *targets,
                     double scale, int64_t n, int64_t V, int64_t Vp);
+uint64_t ref_checksum(const uint32_t *x, int64_t n);
 void ref_adamw(double *w, double *m, double *v, const double *g, double grad_scale, int64_t n,
                const AdamW *a);
 

@@ -217,29 +217,30 @@ TEST(ops_linear_refresh) {
     device_free();
 }
 
-/* ---- norm: n, C, delta, dropout, row0; backward: post, dh, dx_in ----------------------------------------- */
+/* ---- norm: n, C, delta, dropout, row0; backward: post, dh, dx_in; both: no norm ---------------------------- */
 
-#define NORM_SHAPES                                                                              \
-    {                                                                                            \
-        {1, 64, 0, 0, 0, 0, 1, 1}, {5, 48, 1, 0, 0, 1, 1, 1}, {7, 33, 1, 1, 6, 0, 1, 1},         \
-            {3, 768, 1, 1, 9, 1, 1, 1}, {70, 17, 0, 0, 0, 0, 1, 0}, {2, 130, 1, 1, 1, 1, 1, 0},  \
-            {4, 64, 1, 1, 2, 0, 0, 1}, {3, 1600, 1, 1, 2, 0, 1, 1}, {3, 1024, 1, 1, 5, 1, 1, 1}, \
-            {4, 1030, 1, 0, 3, 1, 1, 1}, {1602, 8, 1, 0, 0, 0, 1, 1}, {                          \
-            0                                                                                    \
-        }                                                                                        \
+#define NORM_SHAPES                                                                                        \
+    {                                                                                                      \
+        {1, 64, 0, 0, 0, 0, 1, 1}, {5, 48, 1, 0, 0, 1, 1, 1}, {7, 33, 1, 1, 6, 0, 1, 1},                   \
+            {3, 768, 1, 1, 9, 1, 1, 1}, {70, 17, 0, 0, 0, 0, 1, 0}, {2, 130, 1, 1, 1, 1, 1, 0},            \
+            {4, 64, 1, 1, 2, 0, 0, 1}, {3, 1600, 1, 1, 2, 0, 1, 1}, {3, 1024, 1, 1, 5, 1, 1, 1},           \
+            {4, 1030, 1, 0, 3, 1, 1, 1}, {1602, 8, 1, 0, 0, 0, 1, 1}, {3, 64, 1, 1, 2, 0, 1, 1, 1},        \
+            {5, 33, 1, 1, 6, 1, 1, 1, 1}, {6, 1030, 1, 0, 0, 0, 0, 1, 1}, {7, 129, 1, 1, 1, 0, 1, 0, 1}, { \
+            0                                                                                              \
+        }                                                                                                  \
     }
 static const float norm_eps = 1e-5f;
 
 static void norm_forward_args(Case *c) {
-    const int n = c->d[0], C = c->d[1];
-    arg_add(c, "h", OUT, n * C, c->dtype, 0, 0);
+    const int n = c->d[0], C = c->d[1], norm = !c->d[8];
+    arg_add(c, "h", OUT, norm * n * C, c->dtype, 0, 0);
     arg_add(c, "x_out", OUT, c->d[2] ? n * C : 0, c->stream, 0, 0);
-    arg_add(c, "mean", OUT, n, DT_F32, 0, 0);
-    arg_add(c, "rstd", OUT, n, DT_F32, 0, 0);
+    arg_add(c, "mean", OUT, norm * n, DT_F32, 0, 0);
+    arg_add(c, "rstd", OUT, norm * n, DT_F32, 0, 0);
     arg_add(c, "x_in", IN, n * C, c->stream, 0.5, 2);
     arg_add(c, "delta", IN, c->d[2] ? n * C : 0, c->dtype, 0, 1);
-    arg_add(c, "g", IN, C, DT_F32, 1, 0.3);
-    arg_add(c, "b", IN, C, DT_F32, 0, 0.3);
+    arg_add(c, "g", IN, norm * C, DT_F32, 1, 0.3);
+    arg_add(c, "b", IN, norm * C, DT_F32, 0, 0.3);
 }
 
 static Dropout norm_dropout(const Case *c) {
@@ -262,18 +263,18 @@ static const OpTest norm_forward = {"norm_forward", NORM_SHAPES,     norm_forwar
 OP_TEST(norm_forward)
 
 static void norm_backward_args(Case *c) {
-    const int n = c->d[0], C = c->d[1];
+    const int n = c->d[0], C = c->d[1], norm = !c->d[8];
     arg_add(c, "dx", OUT, n * C, c->stream, 0, 0);
     arg_add(c, "ddelta", OUT, c->d[2] ? n * C : 0, c->dtype, 0, 0);
-    arg_add(c, "dg", INOUT, C, DT_F32, 0, 1);
-    arg_add(c, "db", INOUT, C, DT_F32, 0, 1);
+    arg_add(c, "dg", INOUT, norm * C, DT_F32, 0, 1);
+    arg_add(c, "db", INOUT, norm * C, DT_F32, 0, 1);
     arg_add(c, "dx_in", IN, c->d[7] ? n * C : 0, c->stream, 0, 1);
     arg_add(c, "dh", IN, c->d[6] ? n * C : 0, c->dtype, 0, 1);
-    arg_add(c, "x", IN, n * C, c->stream, 0.5, 2);
-    arg_add(c, "mean", IN, n, DT_F32, 0, 0);
-    arg_add(c, "rstd", IN, n, DT_F32, 0, 0);
-    arg_add(c, "g", IN, C, DT_F32, 1, 0.3);
-    arg_add(c, "b", IN, C, DT_F32, 0, 0.3);
+    arg_add(c, "x", IN, norm * n * C, c->stream, 0.5, 2);
+    arg_add(c, "mean", IN, norm * n, DT_F32, 0, 0);
+    arg_add(c, "rstd", IN, norm * n, DT_F32, 0, 0);
+    arg_add(c, "g", IN, norm * C, DT_F32, 1, 0.3);
+    arg_add(c, "b", IN, norm * C, DT_F32, 0, 0.3);
 }
 
 static void norm_statistics(Case *c, double *h) {
@@ -282,6 +283,7 @@ static void norm_statistics(Case *c, double *h) {
 }
 
 static void norm_backward_prepare(Case *c) {
+    if (c->d[8]) return;
     double *h = xmalloc((size_t)c->a[6].n * sizeof *h);
     norm_statistics(c, h);
     free(h);
@@ -493,22 +495,33 @@ static const OpTest attention_cached = {"attention_cached",
                                         false};
 OP_TEST(attention_cached)
 
-/* ---- embedding: n, T, C, V, explicit positions or dh, dropout, row0 -------------------------------------- */
+/* ---- embedding: n, T, C, V, explicit positions or dh, dropout, row0, share ---------------------------------- */
 
+/* What a rank may lack of the two tables. */
+enum { SOME_TOKENS = 1, NO_POSITIONS = 2, NO_TOKENS = 4 };
 #define EMBED_SHAPES                                                                                         \
     {                                                                                                        \
         {1, 1, 16, 9, 0, 0, 0}, {12, 6, 64, 5, 1, 1, 4}, {9, 3, 33, 20, 0, 1, 3}, {20, 10, 130, 3, 1, 0, 0}, \
-            {2100, 300, 8, 7, 1, 0, 0}, {600, 100, 264, 400, 0, 1, 8}, {                                     \
+            {2100, 300, 8, 7, 1, 0, 0}, {600, 100, 264, 400, 0, 1, 8}, {21, 7, 33, 5, 1, 1, 2, SOME_TOKENS}, \
+            {2100, 300, 24, 50, 1, 0, 0, SOME_TOKENS | NO_POSITIONS}, {15, 5, 40, 3, 1, 1, 1, NO_TOKENS},    \
+            {5, 5, 16, 1, 0, 0, 0, NO_TOKENS | NO_POSITIONS}, {                                              \
             0                                                                                                \
         }                                                                                                    \
     }
+
+/* A rank that has a part of the vocabulary knows a token in two. */
+static void embed_tokens(Case *c) {
+    c->ids = some_ids(c->d[0], 0, c->d[3], 1);
+    for (int i = 0; i < c->d[0]; i++)
+        if (c->d[7] & SOME_TOKENS && noise(9, (uint64_t)i) < 0) c->ids[i] = -1;
+}
 
 static void embed_forward_args(Case *c) {
     const int n = c->d[0], Tpos = c->d[1], C = c->d[2], V = c->d[3];
     arg_add(c, "x", OUT, n * C, c->stream, 0, 0);
     arg_add(c, "wte", IN, V * C, DT_F32, 0, 1);
-    arg_add(c, "wpe", IN, (Tpos + 2) * C, DT_F32, 0, 1);
-    c->ids = some_ids(n, 0, V, 1);
+    arg_add(c, "wpe", IN, c->d[7] & NO_POSITIONS ? 0 : (Tpos + 2) * C, DT_F32, 0, 1);
+    embed_tokens(c);
     if (c->d[4]) c->ids2 = some_ids(n, 0, Tpos + 2, 2);
 }
 
@@ -532,13 +545,13 @@ OP_TEST(embed_forward)
 /* The rows of dwpe beyond T stay as they are. */
 static void embed_backward_args(Case *c) {
     const int n = c->d[0], Tpos = c->d[1], C = c->d[2], V = c->d[3];
-    arg_add(c, "dwte", INOUT, V * C, DT_F32, 0, c->exact ? 0 : 1);
-    arg_add(c, "dwpe", INOUT, (Tpos + 2) * C, DT_F32, 0, c->exact ? 0 : 1);
+    arg_add(c, "dwte", INOUT, c->d[7] & NO_TOKENS ? 0 : V * C, DT_F32, 0, c->exact ? 0 : 1);
+    arg_add(c, "dwpe", INOUT, c->d[7] & NO_POSITIONS ? 0 : (Tpos + 2) * C, DT_F32, 0, c->exact ? 0 : 1);
     arg_add(c, "dx", IN, n * C, c->stream, 0, 1);
     arg_add(c, "dh", IN, c->d[4] ? n * C : 0, c->dtype, 0, 1);
     arg_add(c, "wte", IN, V * C, DT_F32, 0, 1);
-    arg_add(c, "wpe", IN, (Tpos + 2) * C, DT_F32, 0, 1);
-    c->ids = some_ids(n, 0, V, 1);
+    arg_add(c, "wpe", IN, c->d[7] & NO_POSITIONS ? 0 : (Tpos + 2) * C, DT_F32, 0, 1);
+    embed_tokens(c);
 }
 
 static void embed_backward_op(Case *c, const Ops *o) {
