@@ -1,9 +1,9 @@
-/* checkpoint.c - floor 4: see checkpoint.h. Everything walks the model's parameter table. Tensors go to and come
- * from disk in blocks, so no second copy of the weights is ever in memory. */
+/* checkpoint.c - floor 4: see checkpoint.h. Folders and the files in them; what tensors hold is tensors.c's. Of many
+ * ranks, the first makes the folder and everything in it but the tensors, and puts it in its place. */
 #include "checkpoint.h"
 
 #include "llmc.h"
-#include "safetensors.h"
+#include "tensors.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { JSON_MAX = 16 << 20, TOKENIZER_MAX = 1 << 28, BLOCK = 1 << 18 /* floats */ };
+enum { JSON_MAX = 16 << 20, TOKENIZER_MAX = 1 << 28 };
 
 static const char WEIGHTS[] = "model.safetensors", INDEX[] = "model.safetensors.index.json",
                   CONFIG[] = "config.json", MANIFEST[] = "manifest.json", MOMENTS[] = "optimizer.safetensors",
@@ -128,6 +128,18 @@ static bool state_read(TrainState *s, const char *dir, Err *e) {
 
 /* ---- manifests ------------------------------------------------------------------------------------------- */
 
+/* The whole file's, in pieces, so that others see that this rank lives. */
+static uint32_t crc_of_file(const Map *m) {
+    const size_t piece = 64 << 20;
+    uint32_t crc = 0;
+    for (size_t at = 0, k; at < m->n; at += k) {
+        k = m->n - at < piece ? m->n - at : piece;
+        crc = crc32_of(crc, m->p + at, k);
+        comm_alive("verifying a checkpoint");
+    }
+    return crc;
+}
+
 /* Does a file have the size and, if asked for, the crc32 that the manifest's entry gives? Messages name the file
  * without its folder: the folder is the subject of the sentence they become part of. */
 static bool check_entry(const char *dir, const cJSON *entry, bool contents, Err *e) {
@@ -144,7 +156,7 @@ static bool check_entry(const char *dir, const cJSON *entry, bool contents, Err 
         ok = err_set(e, "%s: %lld bytes instead of %.0f", name, (long long)st.st_size, bytes->valuedouble);
     if (ok && contents && st.st_size > 0) {
         ok = map_open(&map, path, e);
-        snprintf(hex, sizeof hex, "%08" PRIx32, crc32_of(0, map.p, map.n));
+        snprintf(hex, sizeof hex, "%08" PRIx32, crc_of_file(&map));
         if (ok && strcmp(hex, crc->valuestring)) ok = err_set(e, "%s: crc32 mismatch", name);
         map_close(&map);
     }
@@ -155,28 +167,39 @@ static bool check_entry(const char *dir, const cJSON *entry, bool contents, Err 
 /* How much of a manifest's promises to check. MODEL: the contents of the files that hold the model, no others. */
 typedef enum { CHECK_SIZES, CHECK_MODEL, CHECK_ALL } Depth;
 
-static bool check_manifest(const char *dir, Depth depth, Err *e) {
-    if (!file_in(dir, MANIFEST)) return err_set(e, "%s is missing", MANIFEST);
+static bool is_model_file(const char *name) {
+    return !strcmp(name, CONFIG) || !strncmp(name, "model", 5);
+}
+
+static bool lists_a_model(const cJSON *files, Err *e) {
+    if (!cJSON_GetObjectItemCaseSensitive(files, CONFIG))
+        return err_set(e, "%s does not list %s", MANIFEST, CONFIG);
+    return cJSON_GetObjectItemCaseSensitive(files, WEIGHTS) ||
+           cJSON_GetObjectItemCaseSensitive(files, INDEX) ||
+           err_set(e, "%s does not list %s", MANIFEST, WEIGHTS);
+}
+
+/* Ranks share the files, if there are several, and agree on what they found. */
+static bool check_manifest(const char *dir, Depth depth, Comm *comm, Err *e) {
     Err why = {0};
-    cJSON *root = read_json(dir, MANIFEST, &why);
+    const Grid g = comm ? *comm_grid(comm) : GRID_OF_ONE;
+    const bool there = file_in(dir, MANIFEST);
+    cJSON *root = there ? read_json(dir, MANIFEST, &why) : NULL;
     const cJSON *files = root ? cJSON_GetObjectItemCaseSensitive(root, "files") : NULL;
-    bool ok = root || err_set(e, "%s is not a JSON object", MANIFEST);
-    const char *const needed[] = {CONFIG, WEIGHTS};
-    for (int i = 0; ok && i < 2; i++)
-        if (!cJSON_GetObjectItemCaseSensitive(files, needed[i]))
-            ok = err_set(e, "%s does not list %s", MANIFEST, needed[i]);
-    for (const cJSON *it = ok ? files->child : NULL; it && ok; it = it->next) {
-        bool model = !strcmp(it->string, CONFIG) || !strcmp(it->string, WEIGHTS);
-        if (depth != CHECK_MODEL || model) ok = check_entry(dir, it, depth != CHECK_SIZES, e);
-    }
+    bool ok = root || err_set(e, there ? "%s is not a JSON object" : "%s is missing", MANIFEST);
+    ok = ok && lists_a_model(files, e);
+    int i = 0;
+    for (const cJSON *it = ok ? files->child : NULL; it && ok; it = it->next)
+        if ((depth != CHECK_MODEL || is_model_file(it->string)) && i++ % g.ranks == g.rank)
+            ok = check_entry(dir, it, depth != CHECK_SIZES, e);
     cJSON_Delete(root);
-    return ok;
+    return comm ? comm_agree(comm, ok, e) : ok;
 }
 
 /* A model folder that this program wrote must be as it wrote it. Foreign folders have no manifest. */
-static bool check_model_files(const char *dir, Err *e) {
+static bool check_model_files(const char *dir, Comm *comm, Err *e) {
     Err why = {0};
-    if (!file_in(dir, MANIFEST) || check_manifest(dir, CHECK_MODEL, &why)) return true;
+    if (!file_in(dir, MANIFEST) || check_manifest(dir, CHECK_MODEL, comm, &why)) return true;
     return err_set(e, "%s/%s; the folder is damaged, or was changed by hand (then remove its %s)", dir,
                    why.msg, MANIFEST);
 }
@@ -220,33 +243,45 @@ static bool list_steps(const char *run, int64_t **steps, int *n, Err *e) {
     return ok;
 }
 
+/* The same list on all ranks: a file system may show them different ones while it changes. */
+static bool agree_on_steps(Comm *comm, int64_t **steps, int *n, bool ok, Err *e) {
+    if (!comm) return ok;
+    if (!comm_agree(comm, ok, e)) return false;
+    comm_host_broadcast(comm, n, sizeof *n, 0);
+    *steps = xrealloc(*steps, (size_t)(*n + 1) * sizeof **steps);
+    comm_host_broadcast(comm, *steps, (size_t)*n * sizeof **steps, 0);
+    return true;
+}
+
 /* Goes by the step numbers, not by `latest`: a save may have been killed between the two. */
-static bool newest(const char *run, Depth depth, char **dir, int64_t *step, Err *e) {
+static bool newest(const char *run, Depth depth, Comm *comm, char **dir, int64_t *step, Err *e) {
+    const bool talks = comm_world_rank() == 0;
     int64_t *steps;
     int n;
     Str damaged = {0};
     *dir = NULL;
-    if (!list_steps(run, &steps, &n, e)) return false;
-    for (int i = 0; i < n && !*dir; i++) {
+    bool ok = list_steps(run, &steps, &n, e);
+    ok = agree_on_steps(comm, &steps, &n, ok, e);
+    for (int i = 0; i < n && ok && !*dir; i++) {
         char *path = step_path(run, steps[i]), *name = step_path(NULL, steps[i]);
         Err why = {0};
         *step = steps[i];
-        if (check_manifest(path, depth, &why))
+        if (check_manifest(path, depth, comm, &why))
             *dir = xstrdup(path);
         else
             str_printf(&damaged, "%s%s is damaged (%s)", damaged.n ? ", " : "", name, why.msg);
-        if (*dir && damaged.n) note("checkpoint %s; falling back to %s", damaged.p, name);
+        if (*dir && damaged.n && talks) note("checkpoint %s; falling back to %s", damaged.p, name);
         free(path);
         free(name);
     }
-    if (!*dir && damaged.n) note("checkpoint %s; there is no other", damaged.p);
+    if (ok && !*dir && damaged.n && talks) note("checkpoint %s; there is no other", damaged.p);
     str_free(&damaged);
     free(steps);
-    return true;
+    return ok;
 }
 
-bool checkpoint_newest(const char *run, char **dir, int64_t *step, Err *e) {
-    return newest(run, CHECK_ALL, dir, step, e);
+bool checkpoint_newest(const char *run, Comm *comm, char **dir, int64_t *step, Err *e) {
+    return newest(run, CHECK_ALL, comm, dir, step, e);
 }
 
 /* The checkpoint to use a run's model from: the one that `latest` names, or the newest. */
@@ -263,21 +298,21 @@ static bool find_in_run(const char *run, char **found, Err *e) {
     *found = step >= 0 ? step_path(run, step) : NULL;
     free(path);
     free(name);
-    if (*found && check_manifest(*found, CHECK_SIZES, &unread)) return true;
+    if (*found && check_manifest(*found, CHECK_SIZES, NULL, &unread)) return true;
     free(*found);
-    return newest(run, CHECK_SIZES, found, &step, e) &&
+    return newest(run, CHECK_SIZES, NULL, found, &step, e) &&
            (*found || err_set(e, "%s: this run has no complete checkpoint yet", run));
 }
 
 /* ---- folders that appear whole or not at all ------------------------------------------------------------- */
 
-/* Filled under PATH.tmp; the manifest grows with each file and is written last. */
+/* Filled under PATH.tmp; the manifest grows with each file and is written last. All ranks know the names. */
 typedef struct Folder {
     char *path, *tmp;
     Str manifest;
 } Folder;
 
-static bool folder_begin(Folder *f, const char *path, Err *e) {
+static void folder_name(Folder *f, const char *path) {
     Str s = {0};
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
@@ -286,6 +321,9 @@ static bool folder_begin(Folder *f, const char *path, Err *e) {
     str_puts(&s, ".tmp");
     f->tmp = s.p;
     str_puts(&f->manifest, "{\"files\": {");
+}
+
+static bool folder_begin(const Folder *f, Err *e) {
     return dir_remove(f->tmp, e) && dir_make(f->tmp, e);
 }
 
@@ -338,17 +376,19 @@ static bool folder_place(const Folder *f, Err *e) {
 
 /* Ends the folder either way: `ok` false, or a failure here, removes what was written. */
 static bool folder_end(Folder *f, bool ok, Err *e) {
-    if (!f->tmp) return false;
     str_puts(&f->manifest, "\n}}\n");
     char *manifest = path_join(f->tmp, MANIFEST);
     ok = ok && file_write(manifest, f->manifest.p, f->manifest.n, e) && folder_place(f, e) &&
          sync_parent(f->path, e);
     if (!ok) dir_remove(f->tmp, &(Err){0});
     free(manifest);
+    return ok;
+}
+
+static void folder_free(Folder *f) {
     free(f->path);
     free(f->tmp);
     str_free(&f->manifest);
-    return ok;
 }
 
 /* One clear line before a long write, instead of a failure in its middle. */
@@ -358,147 +398,6 @@ static bool check_room(const char *dir, uint64_t bytes, Err *e) {
     if (!disk_free(dir, &have, e)) return false;
     return have >= bytes || err_set(e, "%s: no space left: %s are needed, %s are free", dir,
                                     human_bytes((double)bytes, a), human_bytes((double)have, b));
-}
-
-/* ---- tensors to and from files --------------------------------------------------------------------------- */
-
-/* Prefix of the model's tensors in its files. gpt3 has one that transformers does not know: its GPT-2 class must not
- * take a model with banded attention for a dense one. */
-static const char *base_prefix(const ModelConfig *c) {
-    return !strcmp(c->model_type, "gpt3") ? "gpt3." : "transformer.";
-}
-
-/* In files, weights (the set without a prefix) carry the model's prefix, all but the head; moments their own. */
-static void tensor_name(char out[128], const ModelConfig *c, const Moment *set, const Param *p) {
-    const char *base = strcmp(p->name, "lm_head.weight") ? base_prefix(c) : "";
-    snprintf(out, 128, "%s%s%s", *set->prefix ? set->prefix : base, *set->prefix ? "." : "", p->name);
-}
-
-static bool folder_put_tensors(Folder *f, const char *name, const Gpt *m, const Moment *sets, int n_sets,
-                               Err *e) {
-    const Ops *ops = gpt_options(m)->ops;
-    char *path = path_join(f->tmp, name), key[128];
-    float *block = xmalloc(BLOCK * sizeof *block);
-    int n;
-    const Param *table = gpt_table(m, &n);
-    StWriter *w = st_writer();
-    for (int i = 0; i < n_sets * n; i++) {
-        const Param *p = &table[i % n];
-        const uint64_t shape[2] = {(uint64_t)p->shape[0], (uint64_t)p->shape[1]};
-        if (p->at >= sets[i / n].n) continue;
-        tensor_name(key, gpt_config(m), &sets[i / n], p);
-        st_writer_add(w, key, ST_F32, p->rank, shape);
-    }
-    bool ok = st_writer_begin(w, path, e);
-    for (int i = 0; i < n_sets * n && ok; i++) {
-        const Param *p = &table[i % n];
-        const Moment *set = &sets[i / n];
-        for (int64_t at = 0, k; at < p->count && p->at < set->n; at += k) {
-            k = p->count - at < BLOCK ? p->count - at : BLOCK;
-            ops->to_host(block, set->at + p->at + at, (size_t)k * sizeof *block);
-            st_writer_put(w, block, (size_t)k * sizeof *block);
-        }
-    }
-    uint32_t crc;
-    uint64_t bytes;
-    if (!ok)
-        st_writer_abandon(w);
-    else if ((ok = st_writer_commit(w, &crc, &bytes, e)))
-        folder_list(f, name, bytes, crc);
-    free(block);
-    free(path);
-    return ok;
-}
-
-static const char *shape_text(char out[192], int rank, const uint64_t *shape) {
-    int n = snprintf(out, 192, "[");
-    for (int i = 0; i < rank; i++)
-        n += snprintf(out + n, 192 - (size_t)n, "%s%" PRIu64, i ? ", " : "", shape[i]);
-    snprintf(out + n, 192 - (size_t)n, "]");
-    return out;
-}
-
-/* Checks a tensor against its row of the table and copies it in. The padding of the vocabulary stays zero. */
-static bool get_tensor(const StTensor *t, const Param *p, const Ops *ops, float *dst, float *block,
-                       const char *where, Err *e) {
-    const uint64_t shape[2] = {(uint64_t)p->shape[0], (uint64_t)p->shape[1]};
-    char found[192], expected[192];
-    if (t->rank != p->rank || memcmp(t->shape, shape, (size_t)p->rank * sizeof *shape))
-        return err_set(e, "%s: tensor %s has shape %s; %s is expected", where, t->name,
-                       shape_text(found, t->rank, t->shape), shape_text(expected, p->rank, shape));
-    for (int64_t at = 0, k; at < p->count; at += k) {
-        k = p->count - at < BLOCK ? p->count - at : BLOCK;
-        if (!st_read_f32(t, (uint64_t)at, (uint64_t)k, block))
-            return err_set(e, "%s: tensor %s does not hold floating-point numbers", where, t->name);
-        ops->to_device(dst + p->at + at, block, (size_t)k * sizeof *block);
-    }
-    return true;
-}
-
-/* Tensors of Hugging Face's files that are no parameters: the causal mask that older releases wrote, and a head that
- * is tied to the embedding but written all the same. */
-static bool pass_over(const StTensor *t, const StTensor *embedding, const char *where, Err *e) {
-    if (ends_with(t->name, ".attn.bias") || ends_with(t->name, ".attn.masked_bias")) return true;
-    if (strcmp(t->name, "lm_head.weight"))
-        return err_set(e, "%s: tensor %.200s has no place in the model that config.json describes", where,
-                       t->name);
-    if (t->dtype == embedding->dtype && t->end - t->begin == embedding->end - embedding->begin &&
-        !memcmp(t->data, embedding->data, (size_t)(t->end - t->begin)))
-        return true;
-    return err_set(e,
-                   "%s: lm_head.weight differs from the embedding, but config.json ties the two: set "
-                   "tie_word_embeddings to false there if the head is meant",
-                   where);
-}
-
-static bool wrong_moments(const char *where, const char *name, const char *what, Err *e) {
-    return err_set(e,
-                   "%s: tensor %.200s %s; a run goes on with the model and the optimizer.name it began with",
-                   where, name, what);
-}
-
-/* Every row of the table must be in the file once, and nothing else. */
-static bool get_tensors(const SafeTensors *s, const char *where, const Gpt *m, const Moment *sets, int n_sets,
-                        Err *e) {
-    int n;
-    const Param *table = gpt_table(m, &n);
-    const StTensor *embedding = NULL;
-    float *block = xmalloc(BLOCK * sizeof *block);
-    bool *used = xcalloc((size_t)s->n, sizeof *used), ok = true;
-    for (int i = 0; i < n_sets * n && ok; i++) {
-        const Param *p = &table[i % n];
-        const Moment *set = &sets[i / n];
-        char key[128];
-        if (p->at >= set->n) continue;
-        tensor_name(key, gpt_config(m), set, p);
-        const StTensor *t = st_find(s, key);
-        if (!t && !*set->prefix) t = st_find(s, p->name);
-        if (!t) {
-            ok = *set->prefix ? wrong_moments(where, key, "is missing", e)
-                              : err_set(e, "%s: tensor %s is missing", where, p->name);
-            continue;
-        }
-        if (p->split == SPLIT_VOCAB) embedding = t;
-        used[t - s->tensors] = true;
-        ok = get_tensor(t, p, gpt_options(m)->ops, set->at, block, where, e);
-    }
-    for (int i = 0; i < s->n && ok; i++)
-        ok = used[i] || (*sets->prefix ? wrong_moments(where, s->tensors[i].name, "is not expected", e)
-                                       : pass_over(&s->tensors[i], embedding, where, e));
-    free(used);
-    free(block);
-    return ok;
-}
-
-static bool read_tensors(const char *path, const Gpt *m, const Moment *sets, int n_sets, Err *e) {
-    SafeTensors s;
-    if (!st_open(&s, path, e)) return false;
-    char *where =
-        path_is_dir(path) ? path_join(path, file_in(path, WEIGHTS) ? WEIGHTS : INDEX) : xstrdup(path);
-    bool ok = get_tensors(&s, where, m, sets, n_sets, e);
-    free(where);
-    st_close(&s);
-    return ok;
 }
 
 /* ---- models ---------------------------------------------------------------------------------------------- */
@@ -590,19 +489,28 @@ static bool same_model(const ModelConfig *want, const ModelConfig *file, const c
     return true;
 }
 
+static bool open_source(ModelFile *s, const char *found, const ModelConfig *c, Err *e) {
+    return is_llmc(found) ? llmc_open(s, found, e) : weights_open(s, found, c, e);
+}
+
 static bool load_weights(Gpt *m, const char *found, Err *e) {
-    const Moment weights = {"", gpt_weights(m), gpt_elements(m)};
     ModelConfig c;
-    if (!config_of(found, &c, e) || !same_model(gpt_config(m), &c, found, e)) return false;
-    return is_llmc(found) ? llmc_load(m, found, e) : read_tensors(found, m, &weights, 1, e);
+    ModelFile s;
+    if (!config_of(found, &c, e) || !same_model(gpt_config(m), &c, found, e) ||
+        !open_source(&s, found, &c, e))
+        return false;
+    weights_load(m, &s);
+    s.close(&s);
+    return true;
 }
 
 bool model_load(Gpt *m, const char *path, Err *e) {
     char *found;
-    bool ok = model_find(path, &found, e);
-    ok = ok && (!path_is_dir(found) || check_model_files(found, e)) && load_weights(m, found, e);
+    bool ok = ranks_agree(m, model_find(path, &found, e), e);
+    ok = ok && (!path_is_dir(found) || check_model_files(found, gpt_options(m)->comm, e)) &&
+         load_weights(m, found, e);
     free(found);
-    return ok;
+    return ranks_agree(m, ok, e);
 }
 
 static bool has_tokenizer(const char *dir) {
@@ -630,20 +538,39 @@ static bool put_tokenizer(Folder *f, const char *dir, Err *e) {
     return ok;
 }
 
-static bool put_model(Folder *f, const Gpt *m, const char *tokenizer_dir, Err *e) {
-    const Moment weights = {"", gpt_weights((Gpt *)m), gpt_elements(m)};
+static bool is_first(const Gpt *m) {
+    return grid_is_root(&gpt_options(m)->grid);
+}
+
+/* All ranks. Ends with an agreement, as put_model does. */
+static bool put_tensors(Folder *f, const Gpt *m, const char *base, const Moment *sets, int n_sets, bool ok,
+                        Err *e) {
+    SavedFile *files;
+    int n;
+    ok = tensors_save(m, f->tmp, base, sets, n_sets, ok, &files, &n, e);
+    for (int i = 0; i < n && ok; i++) folder_list(f, files[i].name, files[i].bytes, files[i].crc);
+    free(files);
+    return ok;
+}
+
+static bool put_config(Folder *f, const ModelConfig *c, const char *tokenizer_dir, Err *e) {
     Str json = {0};
-    model_print(gpt_config(m), &json);
-    bool ok = folder_put(f, CONFIG, json.p, json.n, e) &&
-              (!tokenizer_dir || put_tokenizer(f, tokenizer_dir, e)) &&
-              folder_put_tensors(f, WEIGHTS, m, &weights, 1, e);
+    model_print(c, &json);
+    bool ok =
+        folder_put(f, CONFIG, json.p, json.n, e) && (!tokenizer_dir || put_tokenizer(f, tokenizer_dir, e));
     str_free(&json);
     return ok;
 }
 
+static bool put_model(Folder *f, const Gpt *m, const char *tokenizer_dir, Err *e) {
+    const Moment weights = {"", gpt_weights((Gpt *)m), gpt_elements(m)};
+    bool ok = !is_first(m) || put_config(f, gpt_config(m), tokenizer_dir, e);
+    return put_tensors(f, m, "model", &weights, 1, ok, e);
+}
+
 /* Bytes of a folder with so many sets of tensors; a little too many. */
-static uint64_t room_for(const Gpt *m, int n_sets, const char *tokenizer_dir) {
-    uint64_t slack = 1 << 20, bytes = (uint64_t)gpt_count(gpt_config(m), true) * sizeof(float);
+static uint64_t room_for(const ModelConfig *c, int n_sets, const char *tokenizer_dir) {
+    uint64_t slack = 1 << 20, bytes = (uint64_t)gpt_count(c, true) * sizeof(float);
     struct stat st;
     for (int i = 0; tokenizer_dir && i < N_TOKENIZER_FILES; i++) {
         char *path = path_join(tokenizer_dir, tokenizer_files[i]);
@@ -653,12 +580,20 @@ static uint64_t room_for(const Gpt *m, int n_sets, const char *tokenizer_dir) {
     return bytes * (uint64_t)n_sets + slack;
 }
 
+static bool begin_model(const Folder *f, const Gpt *m, const char *tokenizer_dir, Err *e) {
+    if (path_exists(f->path))
+        return err_usage(e, "%s: exists already; remove it, or choose another name", f->path);
+    return folder_begin(f, e) && check_room(f->tmp, room_for(gpt_config(m), 1, tokenizer_dir), e);
+}
+
 bool model_save(const Gpt *m, const char *dir, const char *tokenizer_dir, Err *e) {
     Folder f = {0};
-    if (path_exists(dir)) return err_usage(e, "%s: exists already; remove it, or choose another name", dir);
-    bool ok = folder_begin(&f, dir, e) && check_room(f.tmp, room_for(m, 1, tokenizer_dir), e) &&
+    folder_name(&f, dir);
+    bool ok = ranks_agree(m, !is_first(m) || begin_model(&f, m, tokenizer_dir, e), e) &&
               put_model(&f, m, tokenizer_dir, e);
-    return folder_end(&f, ok, e);
+    if (is_first(m)) ok = folder_end(&f, ok, e);
+    folder_free(&f);
+    return ranks_agree(m, ok, e);
 }
 
 /* ---- saving and resuming a run --------------------------------------------------------------------------- */
@@ -701,7 +636,7 @@ static bool prune(const char *run, int64_t step, int64_t keep, Err *e) {
         if (complete == keep)
             retire(path);
         else
-            complete += check_manifest(path, CHECK_SIZES, &(Err){0});
+            complete += check_manifest(path, CHECK_SIZES, NULL, &(Err){0});
         free(path);
     }
     free(steps);
@@ -719,68 +654,89 @@ static bool put_latest(const char *run, int64_t step, Err *e) {
     return ok;
 }
 
-static bool put_checkpoint(Folder *f, const Gpt *m, const Moment *moments, int n_moments, const TrainState *s,
-                           const char *tokenizer_dir, Err *e) {
+static bool begin_checkpoint(const Folder *f, const Gpt *m, int n_sets, const char *tokenizer_dir, Err *e) {
+    char *dir = folder_of(f->path);
+    bool ok = dir_make(dir, e) && remove_leftovers(dir, e) && folder_begin(f, e) &&
+              check_room(dir, room_for(gpt_config(m), n_sets, tokenizer_dir), e);
+    free(dir);
+    return ok;
+}
+
+static bool put_state(Folder *f, const TrainState *s, Err *e) {
     Str json = {0};
     state_print(s, &json);
-    bool ok = put_model(f, m, tokenizer_dir, e) &&
-              (!n_moments || folder_put_tensors(f, MOMENTS, m, moments, n_moments, e)) &&
-              folder_put(f, STATE, json.p, json.n, e);
+    bool ok = folder_put(f, STATE, json.p, json.n, e);
     str_free(&json);
     return ok;
 }
 
 bool checkpoint_save(const char *run, int64_t step, const Gpt *m, const Moment *moments, int n_moments,
                      const TrainState *s, const char *tokenizer_dir, int64_t keep, Err *e) {
+    const bool first = is_first(m);
     Folder f = {0};
     Err why = {0};
-    char *dir = path_join(run, CHECKPOINTS), *path = step_path(run, step);
-    bool ok = dir_make(dir, &why) && remove_leftovers(dir, &why) && folder_begin(&f, path, &why) &&
-              check_room(dir, room_for(m, 1 + n_moments, tokenizer_dir), &why) &&
-              put_checkpoint(&f, m, moments, n_moments, s, tokenizer_dir, &why);
+    char *path = step_path(run, step);
+    folder_name(&f, path);
+    bool ok = !first || begin_checkpoint(&f, m, 1 + n_moments, tokenizer_dir, &why);
+    ok = ranks_agree(m, ok, &why) && put_model(&f, m, tokenizer_dir, &why) &&
+         (!n_moments || put_tensors(&f, m, "optimizer", moments, n_moments, true, &why));
+    if (first) ok = folder_end(&f, ok && put_state(&f, s, &why), &why);
     ok =
-        folder_end(&f, ok, &why) || err_set(e, "checkpoint of step %" PRId64 " not saved: %s", step, why.msg);
+        ranks_agree(m, ok, &why) || err_set(e, "checkpoint of step %" PRId64 " not saved: %s", step, why.msg);
+    folder_free(&f);
     free(path);
-    free(dir);
-    return ok && put_latest(run, step, e) && prune(run, step, keep, e);
+    if (first && ok) ok = put_latest(run, step, e) && prune(run, step, keep, e);
+    return ranks_agree(m, ok, e);
 }
 
 bool checkpoint_load(const char *dir, Gpt *m, const Moment *moments, int n_moments, TrainState *s, Err *e) {
     char *path = path_join(dir, MOMENTS);
-    bool ok = load_weights(m, dir, e) && (!n_moments || read_tensors(path, m, moments, n_moments, e)) &&
+    bool ok = load_weights(m, dir, e) && (!n_moments || moments_load(m, path, moments, n_moments, e)) &&
               state_read(s, dir, e);
     free(path);
-    return ok;
+    return ranks_agree(m, ok, e);
 }
 
 /* ---- other formats --------------------------------------------------------------------------------------- */
 
-static bool write_llmc(const Gpt *m, const char *out, Err *e) {
+static bool write_llmc(const ModelFile *s, const ModelConfig *c, const char *out, Err *e) {
     char *dir = folder_of(out);
-    bool ok = check_room(dir, room_for(m, 1, NULL), e) && llmc_save(m, out, e);
+    bool ok = check_room(dir, room_for(c, 1, NULL), e) && llmc_save(s, c, out, e);
     free(dir);
     return ok;
 }
 
-static bool write_hf(const Gpt *m, const char *from, const char *out, Err *e) {
-    char *tokenizer = model_tokenizer(from);
-    bool ok = model_save(m, out, tokenizer, e);
-    free(tokenizer);
+static bool write_hf(const ModelFile *s, const ModelConfig *c, const char *tokenizer_dir, const char *out,
+                     Err *e) {
+    Folder f = {0};
+    SavedFile file;
+    folder_name(&f, out);
+    bool ok = folder_begin(&f, e) && check_room(f.tmp, room_for(c, 1, tokenizer_dir), e) &&
+              put_config(&f, c, tokenizer_dir, e) && weights_copy(s, c, f.tmp, &file, e);
+    if (ok) folder_list(&f, file.name, file.bytes, file.crc);
+    ok = folder_end(&f, ok, e);
+    folder_free(&f);
     return ok;
 }
 
+/* From file to file: no model is made. */
 bool model_convert(const char *path, const char *to, const char *out, Err *e) {
     ModelConfig c;
-    GptOptions o = {.compute = DT_F32, .B = 1, .T = 1};
+    ModelFile s;
+    char *found;
     if (strcmp(to, "llmc") && strcmp(to, "hf"))
         return err_usage(e, "--to %s: not a format; llmc (llm.c's .bin) and hf (a Hugging Face folder) are",
                          to);
     if (path_exists(out)) return err_usage(e, "%s: exists already; remove it, or choose another name", out);
-    o.ops = ops_choose("cpu", e);
-    if (!o.ops || !comm_start(e) || !o.ops->start(0, e) || !model_config_of(path, &c, e)) return false;
-    Gpt *m = gpt_create(&c, &o, e);
-    bool ok = m && model_load(m, path, e) &&
-              (!strcmp(to, "llmc") ? write_llmc(m, out, e) : write_hf(m, path, out, e));
-    gpt_free(m);
+    if (!model_find(path, &found, e)) return false;
+    bool ok = config_of(found, &c, e) && (!path_is_dir(found) || check_model_files(found, NULL, e)) &&
+              open_source(&s, found, &c, e);
+    if (ok) {
+        char *tokenizer = model_tokenizer(path);
+        ok = !strcmp(to, "llmc") ? write_llmc(&s, &c, out, e) : write_hf(&s, &c, tokenizer, out, e);
+        free(tokenizer);
+        s.close(&s);
+    }
+    free(found);
     return ok;
 }

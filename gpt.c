@@ -141,7 +141,7 @@ Param *gpt_params(const ModelConfig *c, const GptOptions *o, int *n, int64_t *el
     for (int layer = -1; layer <= L; layer++) {
         int part = layer < 0 ? 0 : layer < L ? 1 : 2;
         for (int role = parts[part]; role < parts[part + 1]; role++)
-            if (role_is_in(c, role)) table[(*n)++] = param_make(c, layer, role);
+            if (role_is_in(c, role)) table[*n] = param_make(c, layer, role), table[*n].row = *n, ++*n;
     }
     int64_t at = 0;
     for (int sweep = 0; sweep < 3; sweep++)

@@ -50,6 +50,12 @@ static Slot slot_of(const Param *table, int n, int64_t L, int64_t i) {
 
 /* ---- reading --------------------------------------------------------------------------------------------- */
 
+/* Where a tensor stands in the file. */
+typedef struct Place {
+    int64_t at; /* its first number, counted from the end of the header */
+    bool transposed;
+} Place;
+
 typedef struct File {
     Map map;
     int width; /* bytes a number */
@@ -57,6 +63,7 @@ typedef struct File {
     bool has_crc;
     uint32_t crc;
     ModelConfig config;
+    Place *place; /* of each row of the table */
 } File;
 
 static uint32_t word(const File *f, int i) {
@@ -141,48 +148,73 @@ static void read_numbers(const uint8_t *src, int width, int64_t n, float *dst) {
     for (int64_t i = 0; i < n; i++) dst[i] = f32_from_bf16((uint16_t)(src[2 * i] | src[2 * i + 1] << 8));
 }
 
-/* to [columns, rows] = from [rows, columns], in squares that fit the cache. */
-static void transpose(float *to, const float *from, int64_t rows, int64_t columns) {
+/* Rows r0 ... of the columns c0 ... of a matrix that stands in the file as [columns, rows], from number `at` on: to dst,
+ * row after row. In squares that fit the cache. */
+static void read_transposed(const File *f, int64_t at, int64_t rows, int64_t r0, int64_t n_rows, int64_t c0,
+                            int64_t n_columns, float *dst) {
     enum { SIDE = 32 };
-    for (int64_t r0 = 0; r0 < rows; r0 += SIDE)
-        for (int64_t c0 = 0; c0 < columns; c0 += SIDE)
-            for (int64_t r = r0; r < rows && r < r0 + SIDE; r++)
-                for (int64_t c = c0; c < columns && c < c0 + SIDE; c++)
-                    to[c * rows + r] = from[r * columns + c];
+    const uint8_t *src = f->map.p + HEADER + (at + c0 * rows + r0) * f->width;
+    for (int64_t i0 = 0; i0 < n_rows; i0 += SIDE)
+        for (int64_t k0 = 0; k0 < n_columns; k0 += SIDE)
+            for (int64_t k = k0; k < n_columns && k < k0 + SIDE; k++) {
+                float line[SIDE];
+                const int64_t n = n_rows - i0 < SIDE ? n_rows - i0 : SIDE;
+                read_numbers(src + (k * rows + i0) * f->width, f->width, n, line);
+                for (int64_t i = 0; i < n; i++) dst[(i0 + i) * n_columns + k] = line[i];
+            }
 }
 
-/* Room for the larger of a block and a transposed matrix. */
-static float *buffer_for(const ModelConfig *c) {
-    int64_t n = c->n_embd * model_inner(c);
-    return xmalloc((size_t)(n > BLOCK ? n : BLOCK) * sizeof(float));
+/* Elements [at, at + n) of a transposed tensor: the end of a row, whole rows, the beginning of one. */
+static void read_across(const File *f, const Param *p, int64_t at, int64_t n, float *dst) {
+    const int64_t rows = p->shape[0], columns = p->shape[1], first = f->place[p->row].at;
+    while (n > 0) {
+        const int64_t row = at / columns, column = at % columns, whole = column ? 0 : n / columns;
+        const int64_t wide = whole ? columns : column + n < columns ? n : columns - column;
+        const int64_t k = whole ? whole * columns : wide;
+        read_transposed(f, first, rows, row, whole ? whole : 1, column, wide, dst);
+        at += k, dst += k, n -= k;
+    }
 }
 
-bool llmc_load(Gpt *m, const char *path, Err *e) {
+static void llmc_read(const ModelFile *s, int set, const Param *p, int64_t at, int64_t n, float *dst) {
+    const File *f = s->file;
+    const Place x = f->place[p->row];
+    CHECK(set == 0);
+    if (x.transposed)
+        read_across(f, p, at, n, dst);
+    else
+        read_numbers(f->map.p + HEADER + (x.at + at) * f->width, f->width, n, dst);
+}
+
+static void llmc_close(ModelFile *s) {
+    File *f = s->file;
+    map_close(&f->map);
+    free(f->place);
+    free(f);
+}
+
+static void find_places(File *f) {
+    int n;
+    int64_t elements, at = 0;
+    Param *table = gpt_params(&f->config, NULL, &n, &elements);
+    Slot s;
+    f->place = xcalloc((size_t)n, sizeof *f->place);
+    for (int64_t i = 0; (s = slot_of(table, n, f->config.n_layer, i)).p; i++) {
+        f->place[s.p->row] = (Place){at, s.transposed};
+        at += s.p->count;
+        if (i == 0) at += (f->padded_vocab - f->config.vocab_size) * f->config.n_embd; /* wte's padding */
+    }
+    free(table);
+}
+
+bool llmc_open(ModelFile *s, const char *path, Err *e) {
     File f;
     if (!file_open(&f, path, e)) return false;
-    const Ops *ops = gpt_options(m)->ops;
-    int n;
-    const Param *table = gpt_table(m, &n);
-    float *a = buffer_for(&f.config), *b = buffer_for(&f.config);
-    const uint8_t *src = f.map.p + HEADER;
-    bool ok = check_crc(&f, path, e);
-    Slot s;
-    for (int64_t i = 0; ok && (s = slot_of(table, n, f.config.n_layer, i)).p; i++) {
-        int64_t step = s.transposed ? s.p->count : BLOCK;
-        for (int64_t at = 0, k; at < s.p->count; at += k) {
-            k = s.p->count - at < step ? s.p->count - at : step;
-            read_numbers(src + at * f.width, f.width, k, a);
-            if (s.transposed) transpose(b, a, s.p->shape[1], s.p->shape[0]);
-            ops->to_device(gpt_weights(m) + s.p->at + at, s.transposed ? b : a, (size_t)k * sizeof *a);
-        }
-        src += s.p->count * f.width;
-        if (i == 0)
-            src += (f.padded_vocab - f.config.vocab_size) * f.config.n_embd * f.width; /* wte's padding */
-    }
-    free(a);
-    free(b);
-    map_close(&f.map);
-    return ok;
+    if (!check_crc(&f, path, e)) return map_close(&f.map), false;
+    find_places(&f);
+    *s = (ModelFile){llmc_read, llmc_close, xmalloc(sizeof f)};
+    memcpy(s->file, &f, sizeof f);
+    return true;
 }
 
 /* ---- writing --------------------------------------------------------------------------------------------- */
@@ -213,31 +245,45 @@ static void put_header(OutFile *f, const ModelConfig *c, int64_t padded_vocab) {
     file_put(f, header, sizeof header);
 }
 
-static void put_param(OutFile *f, const Gpt *m, Slot s, float *a, float *b) {
-    const float *w = gpt_weights((Gpt *)m) + s.p->at;
-    /* wte goes with its padding, which is zero in memory too */
-    int64_t step = s.transposed ? s.p->count : BLOCK;
-    for (int64_t at = 0, k; at < s.p->padded; at += k) {
-        k = s.p->padded - at < step ? s.p->padded - at : step;
-        gpt_options(m)->ops->to_host(a, w + at, (size_t)k * sizeof *a);
+/* to [columns, rows] = from [rows, columns], in squares that fit the cache. */
+static void transpose(float *to, const float *from, int64_t rows, int64_t columns) {
+    enum { SIDE = 32 };
+    for (int64_t r0 = 0; r0 < rows; r0 += SIDE)
+        for (int64_t c0 = 0; c0 < columns; c0 += SIDE)
+            for (int64_t r = r0; r < rows && r < r0 + SIDE; r++)
+                for (int64_t c = c0; c < columns && c < c0 + SIDE; c++)
+                    to[c * rows + r] = from[r * columns + c];
+}
+
+/* wte goes with its padding, zeros. */
+static void put_param(OutFile *f, const ModelFile *src, Slot s, float *a, float *b) {
+    const int64_t step = s.transposed ? s.p->count : BLOCK;
+    for (int64_t at = 0, k; at < s.p->count; at += k) {
+        k = s.p->count - at < step ? s.p->count - at : step;
+        src->read(src, 0, s.p, at, k, a);
         if (s.transposed) transpose(b, a, s.p->shape[0], s.p->shape[1]);
         file_put(f, s.transposed ? b : a, (size_t)k * sizeof *a);
     }
+    memset(a, 0, (size_t)s.p->shape[1] * sizeof *a);
+    for (int64_t at = s.p->count; at < s.p->padded; at += s.p->shape[1])
+        file_put(f, a, (size_t)s.p->shape[1] * sizeof *a);
 }
 
-bool llmc_save(const Gpt *m, const char *path, Err *e) {
-    const ModelConfig *c = gpt_config(m);
+bool llmc_save(const ModelFile *src, const ModelConfig *c, const char *path, Err *e) {
     OutFile f;
     int n;
-    const Param *table = gpt_table(m, &n);
+    int64_t elements, most = BLOCK;
     if (!can_be_written(c, path, e) || !file_create(&f, path, e)) return false;
-    float *a = buffer_for(c), *b = buffer_for(c);
+    Param *table = gpt_params(c, NULL, &n, &elements);
+    if (most < c->n_embd * model_inner(c)) most = c->n_embd * model_inner(c); /* the largest matrix */
+    float *a = xmalloc((size_t)most * sizeof *a), *b = xmalloc((size_t)most * sizeof *b);
     Slot s;
     put_header(&f, c, find(table, n, 0, 0)->padded / c->n_embd);
-    for (int64_t i = 0; (s = slot_of(table, n, c->n_layer, i)).p; i++) put_param(&f, m, s, a, b);
+    for (int64_t i = 0; (s = slot_of(table, n, c->n_layer, i)).p; i++) put_param(&f, src, s, a, b);
     uint8_t crc[4] = {(uint8_t)f.crc, (uint8_t)(f.crc >> 8), (uint8_t)(f.crc >> 16), (uint8_t)(f.crc >> 24)};
     file_patch(&f, 9 * 4, crc, sizeof crc);
     free(a);
     free(b);
+    free(table);
     return file_commit(&f, e);
 }

@@ -7,13 +7,13 @@
 #ifndef GPT_LLMC_H
 #define GPT_LLMC_H
 
-#include "gpt.h"
+#include "tensors.h"
 
 /* What the header says; the file must have exactly the size that follows from it. */
 bool llmc_config(const char *path, ModelConfig *c, Err *e);
-/* Fills a model that was created with that configuration. Errors: the above, a wrong crc32. */
-bool llmc_load(Gpt *m, const char *path, Err *e);
-/* Version 3. Refuses models that the format cannot describe. */
-bool llmc_save(const Gpt *m, const char *path, Err *e);
+/* The weights in it. Errors: the above, a wrong crc32. */
+bool llmc_open(ModelFile *s, const char *path, Err *e);
+/* Version 3, of all weights of a source. Refuses models that the format cannot describe. */
+bool llmc_save(const ModelFile *s, const ModelConfig *c, const char *path, Err *e);
 
 #endif

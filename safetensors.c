@@ -234,7 +234,15 @@ static bool check_index(const SafeTensors *s, const cJSON *map, const char *path
     return true;
 }
 
-static bool read_index(SafeTensors *s, const char *dir, const char *path, Err *e) {
+/* NAME in the folder of a file. malloc'd. */
+static char *beside(const char *file, const char *name) {
+    const char *slash = strrchr(file, '/');
+    Str s = {0};
+    str_printf(&s, "%.*s%s", slash ? (int)(slash + 1 - file) : 0, file, name);
+    return s.p;
+}
+
+static bool read_index(SafeTensors *s, const char *path, Err *e) {
     char *text;
     size_t n;
     if (!file_read(path, MAX_HEADER, &text, &n, e)) return false;
@@ -245,7 +253,7 @@ static bool read_index(SafeTensors *s, const char *dir, const char *path, Err *e
     bool ok = index && (cJSON_IsObject(map) || err_set(e, "%s: has no weight_map", path)) &&
               index_files(map, path, &files, &n_files, e);
     for (int i = 0; ok && i < n_files; i++) {
-        char *file = path_join(dir, files[i]);
+        char *file = beside(path, files[i]);
         ok = read_file(s, file, e);
         free(file);
     }
@@ -256,15 +264,25 @@ static bool read_index(SafeTensors *s, const char *dir, const char *path, Err *e
     return ok;
 }
 
+static const char INDEX[] = ".index.json";
+
+char *st_path(const char *path) {
+    char *file = path_is_dir(path) ? path_join(path, "model.safetensors") : xstrdup(path);
+    Str index = {0};
+    str_printf(&index, "%s%s", file, INDEX);
+    const bool indexed = path_exists(index.p) && !path_exists(file);
+    free(indexed ? file : index.p);
+    return indexed ? index.p : file;
+}
+
 bool st_open(SafeTensors *s, const char *path, Err *e) {
     *s = (SafeTensors){0};
-    char *file = path_is_dir(path) ? path_join(path, "model.safetensors") : xstrdup(path);
-    char *index = path_join(path, "model.safetensors.index.json");
-    bool ok = path_exists(index) && !path_exists(file) ? read_index(s, path, index, e)
-                                                       : read_file(s, file, e) && sort_tensors(s, file, e);
+    char *file = st_path(path);
+    const size_t n = strlen(file), k = strlen(INDEX);
+    bool ok = n > k && !strcmp(file + n - k, INDEX) ? read_index(s, file, e)
+                                                    : read_file(s, file, e) && sort_tensors(s, file, e);
     if (!ok) st_close(s);
     free(file);
-    free(index);
     return ok;
 }
 

@@ -18,7 +18,8 @@ typedef struct StTensor {
     const uint8_t *data;
 } StTensor;
 
-/* One file, or a folder's model.safetensors, or all files that its model.safetensors.index.json names. */
+/* One file, or all files that the index beside where it would be names: PATH, or PATH.index.json. A folder stands for its
+ * model.safetensors. */
 typedef struct SafeTensors {
     Map *maps;
     int n_maps;
@@ -30,6 +31,7 @@ typedef struct SafeTensors {
 /* Refuses: a header longer than the file or than 100 MB, bad JSON, unknown dtypes, shapes that overflow or do
  * not match the offsets, offsets outside the file, overlapping or missing bytes, names given twice. */
 bool st_open(SafeTensors *s, const char *path, Err *e);
+char *st_path(const char *path); /* the file or the index that st_open begins with; malloc'd */
 void st_close(SafeTensors *s);
 const StTensor *st_find(const SafeTensors *s, const char *name);
 const char *st_meta(const SafeTensors *s, const char *key);

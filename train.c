@@ -376,7 +376,7 @@ static bool load_or_init(Run *r, const TrainOptions *o, Err *e) {
     char *dir = NULL;
     bool ok = true;
     r->saved = -1;
-    if (o->resume && !checkpoint_newest(r->dir, &dir, &r->step, e)) return false;
+    if (o->resume && !checkpoint_newest(r->dir, gpt_options(r->gpt)->comm, &dir, &r->step, e)) return false;
     if (dir) {
         ok = checkpoint_load(dir, r->gpt, moments, 2, &r->state, e);
         r->saved = r->step = (int64_t)state_get(&r->state, "step", 0);

@@ -80,7 +80,7 @@ static void try_run(const char *dir) {
     ModelConfig c;
     char *found;
     int64_t step;
-    CHECK(checkpoint_newest(root, &found, &step, &e), "%s", e.msg);
+    CHECK(checkpoint_newest(root, NULL, &found, &step, &e), "%s", e.msg);
     free(found);
     if (!model_config_of(dir, &c, &e2)) CHECK(*e2.msg);
     if (!checkpoint_load(dir, model, NULL, 0, &s, &e3)) CHECK(*e3.msg);

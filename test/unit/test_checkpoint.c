@@ -113,7 +113,7 @@ static int64_t load(Rig *r, const char *run, Err *e) {
     char *dir;
     int64_t step = -1;
     fill(r, 99999); /* what is not read stays wrong */
-    if (!checkpoint_newest(run, &dir, &step, e)) return -1;
+    if (!checkpoint_newest(run, NULL, &dir, &step, e)) return -1;
     if (!dir) return -2;
     bool ok = checkpoint_load(dir, r->m, r->moments, 2, &r->state, e) && holds(r, (uint64_t)step);
     free(dir);
@@ -245,9 +245,9 @@ TEST(checkpoint_none_yet) {
     Err e = {0};
     char *dir;
     int64_t step;
-    EXPECT(checkpoint_newest(under(scratch(), "nothing"), &dir, &step, &e) && !dir);
+    EXPECT(checkpoint_newest(under(scratch(), "nothing"), NULL, &dir, &step, &e) && !dir);
     EXPECT(dir_make(under(scratch(), "run/checkpoints/step-00000003.tmp"), &e));
-    EXPECT(checkpoint_newest(under(scratch(), "run"), &dir, &step, &e) && !dir);
+    EXPECT(checkpoint_newest(under(scratch(), "run"), NULL, &dir, &step, &e) && !dir);
 }
 
 /* ---- kills ----------------------------------------------------------------------------------------------- */
@@ -299,7 +299,7 @@ static void kill_at_each_call(int64_t name) {
         EXPECT(dir_remove(run, &e) && save(&r, run, 1, 1, &e));
         killed = killed_at(&r, run, name, 2, calls);
         state_set(&r.state, "step", 0);
-        EXPECT(checkpoint_newest(run, &dir, &step, &e) && dir, "after %d calls", calls);
+        EXPECT(checkpoint_newest(run, NULL, &dir, &step, &e) && dir, "after %d calls", calls);
         EXPECT(dir && checkpoint_load(dir, r.m, r.moments, 2, &r.state, &e), "after %d calls", calls);
         EXPECT_OK(&e);
         int which = state_get(&r.state, "step", 0) == 2;
@@ -434,7 +434,7 @@ TEST(checkpoint_needs_its_optimizer) {
     Rig r = rig(&c);
     char *dir = NULL;
     int64_t step;
-    EXPECT(save(&r, run, 1, 0, &e) && checkpoint_newest(run, &dir, &step, &e));
+    EXPECT(save(&r, run, 1, 0, &e) && checkpoint_newest(run, NULL, &dir, &step, &e));
     EXPECT(!checkpoint_load(dir, r.m, r.moments, 1, &r.state, &e)); /* saved with two, loaded with one */
     EXPECT_ERR(&e, "tensor v.h.0.");
     r.moments[1].prefix = "u";
