@@ -14,25 +14,25 @@
  * h.l.ln_1 after attention l, and site 2l+2 is h.l.ln_2 after mlp l. Nothing else differs between the two,
  * forward or backward.
  *
- * Read in this order: the table, the pass, the plan. */
+ * Of many ranks, each has some layers (its chunks of the pipeline), and of each layer's matrices a slice (Megatron:
+ * Shoeybi et al. 2019): attention has some heads, the MLP some hidden units, so that a block's delta, and backward the
+ * gradient of its operand, are sums over the tensor group. Everything between the blocks is the same on all of the
+ * group; or, sequence-parallel (Korthikanti et al. 2022), each has 1/tp of the rows there, a gather comes before each
+ * block, and the sum is scattered. Chunks meet at sites: the lower one makes what the site carries on and sends it, the
+ * upper one sends back its gradient.
+ *
+ * Read in this order: params.c, where ranks meet, the pass, the schedule, the plan. */
 #include "gpt.h"
+
+#include "params.h"
+#include "schedule.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { VOCAB_MULTIPLE = 128, PARAM_ALIGN = 16 /* elements */ };
-
-static int64_t round_up(int64_t n, int64_t multiple) {
-    return (n + multiple - 1) / multiple * multiple;
-}
-
 /* ---- what kind of layer -------------------------------------------------------------------------------- */
-
-static bool is_post_norm(const ModelConfig *c) {
-    return !strcmp(c->model_type, "openai-gpt");
-}
 
 /* What may differ from layer to layer, as data. */
 typedef struct LayerKind {
@@ -47,124 +47,6 @@ static LayerKind layer_kind(const ModelConfig *c, int l) {
     return (LayerKind){.window = banded ? (int)c->attention_window : 0, .scale = (float)scale};
 }
 
-/* ---- the parameter table ------------------------------------------------------------------------------- */
-
-/* What a tensor is for: before the layers, in each of them, after them. A bias follows its weight. */
-enum { WTE, WPE, LAYER_ROLES };
-enum { LN1_W = LAYER_ROLES, LN1_B, QKV_W, QKV_B, OUT_W, OUT_B, MLP_ROLES };
-enum { LN2_W = MLP_ROLES, LN2_B, FC_W, FC_B, DOWN_W, DOWN_B, LAST_ROLES };
-enum { LNF_W = LAST_ROLES, LNF_B, HEAD_W, N_ROLES };
-
-typedef enum { NONE, VOCAB, POSITIONS, WIDTH, WIDTH3, INNER } Dim;
-
-/* The Conv1D matrices of Hugging Face's GPT-2 are [in, out]. */
-static const struct {
-    const char *name; /* within its layer */
-    Dim shape[2];
-    Init init;
-    Split split;
-    bool residual; /* writes into the residual stream */
-} roles[N_ROLES] = {
-    [WTE] = {"wte.weight", {VOCAB, WIDTH}, INIT_NORMAL, SPLIT_VOCAB, false},
-    [WPE] = {"wpe.weight", {POSITIONS, WIDTH}, INIT_NORMAL, SPLIT_NONE, false},
-    [LN1_W] = {"ln_1.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
-    [LN1_B] = {"ln_1.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
-    [QKV_W] = {"attn.c_attn.weight", {WIDTH, WIDTH3}, INIT_NORMAL, SPLIT_COLUMNS, false},
-    [QKV_B] = {"attn.c_attn.bias", {WIDTH3}, INIT_ZERO, SPLIT_COLUMNS, false},
-    [OUT_W] = {"attn.c_proj.weight", {WIDTH, WIDTH}, INIT_NORMAL, SPLIT_ROWS, true},
-    [OUT_B] = {"attn.c_proj.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
-    [LN2_W] = {"ln_2.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
-    [LN2_B] = {"ln_2.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
-    [FC_W] = {"mlp.c_fc.weight", {WIDTH, INNER}, INIT_NORMAL, SPLIT_COLUMNS, false},
-    [FC_B] = {"mlp.c_fc.bias", {INNER}, INIT_ZERO, SPLIT_COLUMNS, false},
-    [DOWN_W] = {"mlp.c_proj.weight", {INNER, WIDTH}, INIT_NORMAL, SPLIT_ROWS, true},
-    [DOWN_B] = {"mlp.c_proj.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
-    [LNF_W] = {"ln_f.weight", {WIDTH}, INIT_ONE, SPLIT_NONE, false},
-    [LNF_B] = {"ln_f.bias", {WIDTH}, INIT_ZERO, SPLIT_NONE, false},
-    [HEAD_W] = {"lm_head.weight", {VOCAB, WIDTH}, INIT_NORMAL, SPLIT_VOCAB, false},
-};
-
-static bool role_is_in(const ModelConfig *c, int role) {
-    if (role == HEAD_W) return !c->tie_word_embeddings;
-    return !is_post_norm(c) || (role != LNF_W && role != LNF_B);
-}
-
-static int64_t dim_size(const ModelConfig *c, Dim d) {
-    switch (d) {
-    case VOCAB: return c->vocab_size;
-    case POSITIONS: return c->n_positions;
-    case WIDTH: return c->n_embd;
-    case WIDTH3: return 3 * c->n_embd;
-    case INNER: return model_inner(c);
-    case NONE: break;
-    }
-    return 1;
-}
-
-/* GPT-2 draws the matrices that write into the stream smaller, so that the sum of 2L of them keeps its size
- * (Radford et al. 2019, section 2.3). */
-static double init_std(const ModelConfig *c, int role) {
-    bool smaller = roles[role].residual && !is_post_norm(c);
-    return c->initializer_range / (smaller ? sqrt(2.0 * (double)c->n_layer) : 1);
-}
-
-static Param param_make(const ModelConfig *c, int layer, int role) {
-    Param p = {.role = role, .layer = layer, .init = roles[role].init, .split = roles[role].split};
-    const char *name = roles[role].name;
-    if (is_post_norm(c) && role == WTE) name = "tokens_embed.weight";
-    if (is_post_norm(c) && role == WPE) name = "positions_embed.weight";
-    bool inside = layer >= 0 && layer < c->n_layer;
-    snprintf(p.name, sizeof p.name, inside ? "h.%2$d.%1$s" : "%s", name, layer);
-    p.rank = roles[role].shape[1] == NONE ? 1 : 2;
-    for (int d = 0; d < 2; d++) p.shape[d] = dim_size(c, roles[role].shape[d]);
-    p.count = p.shape[0] * p.shape[1];
-    p.padded = p.inner = p.pitch = p.count, p.outer = 1;
-    if (roles[role].shape[0] == VOCAB) p.padded = round_up(p.shape[0], VOCAB_MULTIPLE) * p.shape[1];
-    if (p.init == INIT_NORMAL) p.std = (float)init_std(c, role);
-    p.decay = p.rank == 2;
-    if (inside && p.rank == 2) p.parts = roles[role].shape[1] == WIDTH3 ? 3 : 1;
-    return p;
-}
-
-/* Where in memory, so that what an optimizer treats alike stands together: first what does not decay, then the
- * embeddings and the head, then the matrices inside the layers. */
-static int sweep_of(const Param *p) {
-    return p->parts ? 2 : p->decay;
-}
-
-Param *gpt_params(const ModelConfig *c, const GptOptions *o, int *n, int64_t *elements) {
-    (void)o;
-    static const int parts[] = {WTE, LAYER_ROLES, LAST_ROLES, N_ROLES};
-    int L = (int)c->n_layer;
-    Param *table = xcalloc((size_t)(L + 1) * N_ROLES, sizeof *table);
-    *n = 0;
-    for (int layer = -1; layer <= L; layer++) {
-        int part = layer < 0 ? 0 : layer < L ? 1 : 2;
-        for (int role = parts[part]; role < parts[part + 1]; role++)
-            if (role_is_in(c, role)) table[*n] = param_make(c, layer, role), table[*n].row = *n, ++*n;
-    }
-    int64_t at = 0;
-    for (int sweep = 0; sweep < 3; sweep++)
-        for (Param *p = table; p < table + *n; p++)
-            if (sweep_of(p) == sweep) p->at = at, at += round_up(p->padded, PARAM_ALIGN);
-    *elements = at;
-    return table;
-}
-
-int64_t gpt_count(const ModelConfig *c, bool with_positions) {
-    int n;
-    int64_t elements, sum = 0;
-    Param *table = gpt_params(c, NULL, &n, &elements);
-    for (int i = 0; i < n; i++)
-        if (with_positions || table[i].role != WPE) sum += table[i].count;
-    free(table);
-    return sum;
-}
-
-double gpt_flops_per_token(const ModelConfig *c, int64_t T) {
-    return 6.0 * (double)gpt_count(c, false) + 6.0 * (double)(c->n_layer * c->n_embd * T);
-}
-
 /* ---- the model in memory ------------------------------------------------------------------------------- */
 
 /* y = x W + b */
@@ -177,65 +59,192 @@ static const int affine_role[N_AFFINE] = {QKV_W, OUT_W, FC_W, DOWN_W};
 
 /* Between two blocks: the residual stream and the next block's operand. */
 typedef struct Site {
-    float *g, *b, *dg, *db; /* [C]; NULL at post-norm's site 0, which has no norm */
-    Tensor x;               /* [n, C] the stream's dtype */
-    Tensor h;               /* [n, C] compute */
-    float *mean, *rstd;     /* [n] */
+    float *g, *b, *dg, *db; /* [C]; NULL where there is no norm, or where the stage above has it */
+    Tensor x;               /* [ns, C] the stream's dtype */
+    Tensor h;               /* [ns, C] compute */
+    float *mean, *rstd;     /* [ns] */
 } Site;
 
 typedef struct Layer {
     Affine affine[N_AFFINE];
     Attention attention; /* all but B, T and dropout */
-    Tensor qkv;          /* [n, 3, NH, HS] */
+    Tensor qkv;          /* [n, 3, NH, HS], of this rank's heads */
     Tensor att;          /* [n, NH, HS] */
     float *lse;          /* [B, NH, T] */
-    Tensor fc, gelu;     /* [n, inner] before and after GELU */
+    Tensor fc, gelu;     /* [n, inner] before and after GELU, of this rank's units */
 } Layer;
+
+/* A run of layers that are passed in one go: all of them, or a stage's, or one of several that a stage has. Its sites
+ * are 2 * from .. 2 * to. */
+typedef struct Chunk {
+    int from, to;
+    bool first, last; /* of the whole model */
+    int64_t slots;    /* so many micro steps are kept for their backward */
+    size_t at, bytes; /* in the memory of activations: that of slot 0, of each slot */
+} Chunk;
+
+/* Gradients that are reduced together. */
+typedef struct Bucket {
+    Range all;   /* of the weights */
+    int layer;   /* complete when this layer's backward is; -1: at the end of the step */
+    int64_t own; /* elements of each data rank */
+    float *dw;   /* [all.n] */
+    float *sum;  /* [own] of the micro steps so far, if gradients are shared out (ZeRO-2); else NULL */
+} Bucket;
 
 struct Gpt {
     ModelConfig c;
     GptOptions o;
     const Ops *ops;
-    bool post_norm;
-    int64_t rows; /* the largest n: B * T */
-    int64_t Vp;   /* vocabulary in memory */
-    Dtype active; /* of activations */
-    Dtype stream; /* of the residual stream and the logits */
+    Grid grid;
+    Comm *comm;
+    bool post_norm, sliced; /* sliced: rows between blocks are shared by the tensor group */
+    int64_t rows;           /* the largest n: B * T */
+    int64_t Vp, V,
+        V_first;   /* this rank's vocabulary: rows in memory, of which real, and the first one's id */
+    int64_t NH, F; /* this rank's heads and hidden units; HS * NH of C */
+    Dtype active;  /* of activations */
+    Dtype stream;  /* of the residual stream and the logits */
     GptMemory memory;
     void *owned[5]; /* what gpt_free releases */
 
     Param *table;
     int n_params;
     int64_t elements;
-    float *w, *dw;    /* [elements] */
+    float *w;         /* [elements] */
     uint16_t *mirror; /* [elements] or NULL */
     float *wte, *wpe, *dwte, *dwpe;
     Layer *layer; /* [L] */
     Site *site;   /* [2L + 1] */
     Affine head;
+    Chunk *chunk; /* [interleave] */
+    Bucket *bucket;
+    int n_buckets;
+    const Bucket *reducing; /* see keep_sum */
+    Batch *fed;             /* [micro_steps] this step's batches, without their tokens */
 
-    int32_t *tokens, *targets, *pos, *slot, *best; /* [rows] */
+    int32_t *feed;                                 /* [slots of chunk 0][2][rows] */
+    int32_t *tokens, *targets, *pos, *slot, *best; /* [rows], the first two within feed */
     float *loss;                                   /* [rows] */
     double *loss_sum;                              /* of the micro steps of a step */
+    ClassPart *parts;                              /* [tp, chunk of rows] */
     /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU unless it is
      * kept, the gradients of the stream, of an operand h, and of the widest tensor in a layer. */
     Tensor delta, gelu, dx, dh, wide;
+    Tensor whole, partial; /* [n, C] sliced: rows of all the group; sums of which this rank keeps its rows */
+    Tensor up, down,
+        above;      /* [ns, C] what goes to the next stage, to the one before; what came from the next */
     Graph *graph;   /* chains of ops that come again and again: micro steps, decoding steps */
     int64_t passes; /* backward passes so far */
     Tensor logits, dlogits, decoded;
-    int64_t chunk, decode_rows; /* rows of logits, and of those that go to the host */
+    int64_t logits_rows, decode_rows; /* rows of logits, and of those that go to the host */
 };
 
-/* One run over the model. */
+/* One run over a chunk. */
 typedef struct Pass {
+    const Chunk *k;
     const Batch *batch; /* NULL when serving */
     KvCache *kv;        /* NULL unless serving */
-    int64_t n;          /* rows: tokens in all */
+    int64_t n, ns;      /* rows: tokens in all, and those of this rank between blocks */
     int B, T;
     bool train;      /* dropout, and a backward pass follows */
+    bool fresh;      /* backward: comes straight after this micro step's forward */
     bool accumulate; /* gradients add */
+    bool last;       /* of the step's micro steps: gradients are complete after it */
     float scale;     /* of the loss in the gradients */
 } Pass;
+
+/* ---- where ranks meet ---------------------------------------------------------------------------------- */
+
+static bool is_split(const Gpt *m) {
+    return m->grid.tp > 1;
+}
+
+/* All rows, of a tensor [ns, C] of this rank's. */
+static Tensor gather(Gpt *m, const Pass *p, Tensor rows) {
+    if (p->ns == p->n) return rows;
+    const Tensor all = tensor(m->whole.p, rows.dtype);
+    comm_all_gather(m->comm, GROUP_TENSOR, all.p, rows.p, p->ns * m->c.n_embd, wire_of(rows.dtype), NOW);
+    return all;
+}
+
+/* Where a rank puts its part of a sum over the tensor group that is to become `rows` ... */
+static Tensor partial(const Gpt *m, const Pass *p, Tensor rows) {
+    return p->ns == p->n ? rows : tensor(m->partial.p, rows.dtype);
+}
+
+/* ... and the sum. */
+static void sum_up(Gpt *m, const Pass *p, Tensor rows) {
+    const int64_t n = p->ns * m->c.n_embd;
+    if (p->ns < p->n)
+        comm_reduce_scatter(m->comm, GROUP_TENSOR, rows.p, partial(m, p, rows).p, n, wire_of(rows.dtype),
+                            NOW);
+    else if (is_split(m))
+        comm_all_reduce(m->comm, GROUP_TENSOR, rows.p, n, wire_of(rows.dtype), NOW);
+}
+
+static size_t rows_bytes(const Gpt *m, const Pass *p, Tensor t) {
+    return (size_t)(p->ns * m->c.n_embd) * dtype_size(t.dtype);
+}
+
+/* y [n, C] += x: the sum that a site without a norm makes of two gradients. */
+static void add(const Gpt *m, Tensor y, Tensor x, int64_t n, int64_t C) {
+    m->ops->norm_backward(y, NO_TENSOR, y, x, NO_TENSOR, NULL, NULL, NULL, NULL, NULL, false, true, n, C,
+                          (Dropout){0});
+}
+
+/* This rank's part of a bucket's gradients, within the bucket. */
+static float *own_part(const Gpt *m, const Bucket *b) {
+    return b->dw + m->grid.dp_rank * b->own;
+}
+
+/* A bucket's gradients are complete. With ZeRO-2 that is so after each micro step, and the sums so far join in. */
+static void reduce(Gpt *m, const Bucket *b) {
+    if (m->grid.dp == 1) return;
+    if (!m->o.zero)
+        comm_all_reduce(m->comm, GROUP_DATA, b->dw, b->all.n, WIRE_F32, BEHIND);
+    else
+        comm_reduce_scatter(m->comm, GROUP_DATA, own_part(m, b), b->dw, b->own, WIRE_F32, BEHIND);
+}
+
+/* ZeRO-2: keep this rank's part of the bucket that was reduced while the next one's gradients were made, in other
+ * memory; the one after that will need this one's. */
+static void keep_sum(Gpt *m, const Pass *p) {
+    const Bucket *b = m->reducing;
+    if (!b) return;
+    m->reducing = NULL;
+    comm_join(m->comm);
+    if (p->accumulate)
+        add(m, tensor(b->sum, DT_F32), tensor(own_part(m, b), DT_F32), b->own / PARAM_ALIGN, PARAM_ALIGN);
+    else
+        m->ops->copy(b->sum, own_part(m, b), (size_t)b->own * sizeof(float));
+}
+
+/* Layer l's backward is done. */
+static void layer_done(Gpt *m, const Pass *p, int l) {
+    for (const Bucket *b = m->bucket; b < m->bucket + m->n_buckets; b++) {
+        if (b->layer != l || !(p->last || b->sum)) continue;
+        keep_sum(m, p);
+        reduce(m, b);
+        if (b->sum) m->reducing = b;
+    }
+}
+
+/* All backward passes of the step are done. Gradients of the norms are sums over the rows, which a sliced tensor group
+ * shares; a tied embedding's come from both ends of the pipeline. */
+static void finish_gradients(Gpt *m) {
+    int64_t from = INT64_MAX, to = 0;
+    for (const Param *p = m->table; m->sliced && p < m->table + m->n_params; p++) {
+        if (sweep_of(p) != NORMS) continue;
+        from = p->at < from ? p->at : from;
+        to = p->at + p->padded > to ? p->at + p->padded : to;
+    }
+    if (to > from) comm_all_reduce(m->comm, GROUP_TENSOR, m->bucket->dw + from, to - from, WIRE_F32, NOW);
+    if (m->grid.pp > 1 && m->c.tie_word_embeddings && m->dwte)
+        comm_all_reduce(m->comm, GROUP_TIED, m->dwte, m->Vp * m->c.n_embd, WIRE_F32, NOW);
+    reduce(m, m->bucket);
+    if (m->comm) comm_join(m->comm);
+}
 
 /* ---- the pass: forward --------------------------------------------------------------------------------- */
 
@@ -245,6 +254,7 @@ static uint32_t drop_site(int l, int which) {
     return (uint32_t)(3 * l + which);
 }
 
+/* On tensors with all rows. */
 static Dropout dropout(const Pass *p, double probability, uint32_t site) {
     if (!p->train) return (Dropout){0};
     const Batch *b = p->batch;
@@ -254,7 +264,10 @@ static Dropout dropout(const Pass *p, double probability, uint32_t site) {
 /* Of the delta that comes into site k: from attention if k is odd, from an MLP if it is even. */
 static Dropout site_dropout(const Gpt *m, const Pass *p, int k) {
     if (k == 0) return (Dropout){0};
-    return dropout(p, m->c.resid_pdrop, drop_site((k - 1) / 2, k % 2 ? DROP_ATTENTION_OUT : DROP_MLP_OUT));
+    Dropout d =
+        dropout(p, m->c.resid_pdrop, drop_site((k - 1) / 2, k % 2 ? DROP_ATTENTION_OUT : DROP_MLP_OUT));
+    if (p->ns < p->n) d.row0 += (uint64_t)(m->grid.tp_rank * p->ns);
+    return d;
 }
 
 static Attention attention_of(const Gpt *m, const Pass *p, int l) {
@@ -269,9 +282,13 @@ static Tensor carried(const Gpt *m, int k) {
     return m->post_norm ? m->site[k].h : m->site[k].x;
 }
 
+/* Each rank of a tensor group has some rows of the table; the first adds the positions. */
 static void embed(Gpt *m, const Pass *p) {
-    m->ops->embed_forward(carried(m, 0), m->tokens, p->kv ? m->pos : NULL, m->wte, m->wpe, p->n, p->T,
-                          m->c.n_embd, dropout(p, m->c.embd_pdrop, DROP_EMBEDDING));
+    const Tensor x = carried(m, 0);
+    m->ops->embed_forward(partial(m, p, x), m->tokens, p->kv ? m->pos : NULL, m->wte,
+                          m->grid.tp_rank ? NULL : m->wpe, p->n, p->T, m->c.n_embd,
+                          dropout(p, m->c.embd_pdrop, DROP_EMBEDDING));
+    sum_up(m, p, x);
 }
 
 /* h_k = norm(x_k), for an x_k that stands. */
@@ -279,97 +296,136 @@ static void site_norm(Gpt *m, const Pass *p, int k) {
     Site *s = &m->site[k];
     if (!s->g) return;
     m->ops->norm_forward(s->h, NO_TENSOR, s->mean, s->rstd, s->x, NO_TENSOR, s->g, s->b,
-                         (float)m->c.layer_norm_epsilon, p->n, m->c.n_embd, (Dropout){0});
+                         (float)m->c.layer_norm_epsilon, p->ns, m->c.n_embd, (Dropout){0});
 }
 
-/* x_k = carried + dropout(delta), h_k = norm(x_k), in one sweep. */
+/* Is site k the upper end of a chunk, which the stage above goes on from? */
+static bool is_sent(const Pass *p, int k) {
+    return k == 2 * p->k->to && !p->k->last;
+}
+
+/* x_k = carried + dropout(delta), h_k = norm(x_k), in one sweep. At pre-norm's upper end the stage above has the norm. */
 static void site_forward(Gpt *m, const Pass *p, int k) {
     Site *s = &m->site[k];
-    m->ops->norm_forward(s->h, s->x, s->mean, s->rstd, carried(m, k - 1), m->delta, s->g, s->b,
-                         (float)m->c.layer_norm_epsilon, p->n, m->c.n_embd, site_dropout(m, p, k));
+    if (is_sent(p, k)) comm_sent(m->comm, LANE_NEXT);
+    m->ops->norm_forward(s->g ? s->h : NO_TENSOR, s->x, s->mean, s->rstd, carried(m, k - 1), m->delta, s->g,
+                         s->b, (float)m->c.layer_norm_epsilon, p->ns, m->c.n_embd, site_dropout(m, p, k));
 }
 
-/* y (and pre) = act(x W + b), for one of layer l's four. */
+/* y (and pre) = act(x W + b), for one of layer l's four. The sum of a product that is split by rows has b once. */
 static void affine_forward(Gpt *m, const Pass *p, int l, int which, Tensor y, Tensor pre, Tensor x, Act act) {
     const Affine *a = &m->layer[l].affine[which];
-    m->ops->linear_forward(y, pre, x, a->linear, a->b, act, p->n);
+    const bool once = which == OUT || which == DOWN;
+    m->ops->linear_forward(y, pre, x, a->linear, once && m->grid.tp_rank ? NULL : a->b, act, p->n);
 }
 
 static void attention_forward(Gpt *m, const Pass *p, int l) {
     const Layer *y = &m->layer[l];
     const Attention a = attention_of(m, p, l);
     const KvCache *kv = p->kv;
-    affine_forward(m, p, l, QKV, y->qkv, NO_TENSOR, m->site[2 * l].h, ACT_NONE);
+    affine_forward(m, p, l, QKV, y->qkv, NO_TENSOR, gather(m, p, m->site[2 * l].h), ACT_NONE);
     if (kv)
         m->ops->attention_cached(y->att, y->qkv, kv->k[l], kv->v[l], kv->capacity, m->slot, m->pos, p->n, &a);
     else
         m->ops->attention_forward(y->att, y->lse, y->qkv, &a);
-    affine_forward(m, p, l, OUT, m->delta, NO_TENSOR, y->att, ACT_NONE);
+    affine_forward(m, p, l, OUT, partial(m, p, m->delta), NO_TENSOR, y->att, ACT_NONE);
+    sum_up(m, p, m->delta);
 }
 
 static void mlp_up(Gpt *m, const Pass *p, int l) {
     Tensor pre = p->train ? m->layer[l].fc : NO_TENSOR;
-    affine_forward(m, p, l, FC, m->layer[l].gelu, pre, m->site[2 * l + 1].h, ACT_GELU);
+    affine_forward(m, p, l, FC, m->layer[l].gelu, pre, gather(m, p, m->site[2 * l + 1].h), ACT_GELU);
 }
 
 static void mlp_down(Gpt *m, const Pass *p, int l) {
-    affine_forward(m, p, l, DOWN, m->delta, NO_TENSOR, m->layer[l].gelu, ACT_NONE);
+    affine_forward(m, p, l, DOWN, partial(m, p, m->delta), NO_TENSOR, m->layer[l].gelu, ACT_NONE);
+    sum_up(m, p, m->delta);
 }
 
 static void forward(Gpt *m, const Pass *p) {
-    embed(m, p);
-    site_norm(m, p, 0);
-    for (int l = 0; l < m->c.n_layer; l++) {
+    const Chunk *k = p->k;
+    const Tensor in = carried(m, 2 * k->from), out = carried(m, 2 * k->to);
+    if (k->first)
+        embed(m, p);
+    else
+        comm_recv(m->comm, LANE_NEXT, in.p, rows_bytes(m, p, in));
+    site_norm(m, p, 2 * k->from);
+    for (int l = k->from; l < k->to; l++) {
+        comm_alive("a forward pass");
         attention_forward(m, p, l);
         site_forward(m, p, 2 * l + 1);
         mlp_up(m, p, l);
         mlp_down(m, p, l);
         site_forward(m, p, 2 * l + 2);
     }
+    if (!k->last) comm_send(m->comm, LANE_NEXT, out.p, rows_bytes(m, p, out));
 }
 
 /* n rows in as even chunks as can be. */
-static int64_t chunk_of(const Gpt *m, int64_t n) {
-    int64_t chunks = (n + m->chunk - 1) / m->chunk, even = round_up((n + chunks - 1) / chunks, 16);
-    return even < m->chunk ? even : m->chunk;
+static int64_t even_rows(const Gpt *m, int64_t n) {
+    int64_t chunks = (n + m->logits_rows - 1) / m->logits_rows,
+            even = round_up((n + chunks - 1) / chunks, 16);
+    return even < m->logits_rows ? even : m->logits_rows;
 }
 
-static Tensor final_hidden(const Gpt *m, int64_t row) {
-    return tensor_at(m->site[2 * m->c.n_layer].h, row * m->c.n_embd);
+static Tensor final_hidden(const Gpt *m) {
+    return m->site[2 * m->c.n_layer].h;
 }
 
-/* Logits of rows lo .. lo + n of the last hidden state. */
-static void head_forward(Gpt *m, Tensor logits, int64_t lo, int64_t n) {
-    m->ops->linear_forward(logits, NO_TENSOR, final_hidden(m, lo), m->head.linear, NULL, ACT_NONE, n);
+static Tensor row_of(const Gpt *m, Tensor t, int64_t row) {
+    return tensor_at(t, row * m->c.n_embd);
+}
+
+/* Loss, and if training the gradient of the logits, of n rows from lo on. Of a split vocabulary each rank knows its own
+ * columns, and tells the others the little they need to know. */
+static void classify_rows(Gpt *m, const Pass *p, int32_t *best, int64_t lo, int64_t n) {
+    const Tensor dlogits = p->train ? m->dlogits : NO_TENSOR;
+    const int32_t *targets = m->targets + lo;
+    if (best) best += lo;
+    if (!is_split(m)) {
+        m->ops->classifier(dlogits, m->loss + lo, best, m->logits, targets, p->scale, n, m->V, m->Vp);
+        return;
+    }
+    ClassPart *own = m->parts + m->grid.tp_rank * n;
+    m->ops->classifier_part(own, m->logits, targets, m->V_first, n, m->V, m->Vp);
+    comm_all_gather(m->comm, GROUP_TENSOR, m->parts, own, n * (int64_t)(sizeof *own / sizeof(float)),
+                    WIRE_F32, NOW);
+    m->ops->classifier_join(dlogits, m->loss + lo, best, m->logits, m->parts, m->grid.tp, targets, m->V_first,
+                            p->scale, n, m->V, m->Vp);
 }
 
 /* The loss of every row, and if training the gradients of the head and of the last hidden state, by chunks of
  * rows: the logits never exist whole. */
 static void classify(Gpt *m, const Pass *p, int32_t *best) {
-    int64_t chunk = chunk_of(m, p->n);
+    const int64_t chunk = even_rows(m, p->n);
+    const Tensor h = gather(m, p, final_hidden(m)), dh = partial(m, p, m->dh);
     for (int64_t lo = 0; lo < p->n; lo += chunk) {
         int64_t n = lo + chunk < p->n ? chunk : p->n - lo;
-        head_forward(m, m->logits, lo, n);
-        m->ops->classifier(p->train ? m->dlogits : NO_TENSOR, m->loss + lo, best ? best + lo : NULL,
-                           m->logits, m->targets + lo, p->scale, n, m->c.vocab_size, m->Vp);
+        m->ops->linear_forward(m->logits, NO_TENSOR, row_of(m, h, lo), m->head.linear, NULL, ACT_NONE, n);
+        classify_rows(m, p, best, lo, n);
         if (p->train)
-            m->ops->linear_backward(tensor_at(m->dh, lo * m->c.n_embd), m->dlogits, final_hidden(m, lo),
-                                    NO_TENSOR, ACT_NONE, false, m->head.linear, NULL, p->accumulate || lo > 0,
-                                    n);
+            m->ops->linear_backward(row_of(m, dh, lo), m->dlogits, row_of(m, h, lo), NO_TENSOR, ACT_NONE,
+                                    false, m->head.linear, NULL, p->accumulate || lo > 0, n);
     }
+    if (p->train) sum_up(m, p, m->dh);
 }
 
 /* ---- the pass: backward -------------------------------------------------------------------------------- */
 
-/* In: m->dx, the gradient that reaches the stream from above (none at the top), and m->dh, that of h_k. Out:
- * m->dx below the site, and m->delta, the gradient of the delta that came into it. */
+/* In: the gradient that reaches the stream from above (none at the top), and that of h_k. Out: m->dx below the site,
+ * and m->delta, the gradient of the delta that came into it. At the lower end of a chunk no delta came, and what
+ * reaches the stage below goes to it; at the upper end its gradient has come from there, and the operand's with it. */
 static void site_backward(Gpt *m, const Pass *p, int k) {
+    const Chunk *c = p->k;
     Site *s = &m->site[k];
-    Tensor from_above = k == 2 * m->c.n_layer ? NO_TENSOR : m->dx;
-    if (!s->g) return;
-    m->ops->norm_backward(m->dx, k ? m->delta : NO_TENSOR, from_above, m->dh, s->x, s->mean, s->rstd, s->g,
-                          s->dg, s->db, p->accumulate, m->post_norm, p->n, m->c.n_embd,
-                          site_dropout(m, p, k));
+    const bool top = k == 2 * c->to, bottom = k == 2 * c->from;
+    const Tensor from_above = !top ? m->dx : c->last ? NO_TENSOR : m->above;
+    const Tensor dx = bottom && !c->first ? m->down : m->dx;
+    if (!s->g && k == 0) return;
+    if (bottom && !c->first) comm_sent(m->comm, LANE_PREVIOUS);
+    m->ops->norm_backward(dx, bottom ? NO_TENSOR : m->delta, from_above, is_sent(p, k) ? NO_TENSOR : m->dh,
+                          s->x, s->mean, s->rstd, s->g, s->dg, s->db, p->accumulate, m->post_norm, p->ns,
+                          m->c.n_embd, site_dropout(m, p, k));
 }
 
 /* dx, and the gradients of W and b, from dy. */
@@ -383,27 +439,29 @@ static void mlp_backward(Gpt *m, const Pass *p, int l) {
     const Layer *y = &m->layer[l];
     const Affine *a = &y->affine[DOWN];
     const bool again = m->o.recompute != RECOMPUTE_NONE;
-    m->ops->linear_backward(m->wide, m->delta, y->gelu, y->fc, ACT_GELU, again, a->linear, a->db,
-                            p->accumulate, p->n);
-    affine_backward(m, p, l, FC, m->dh, m->wide, m->site[2 * l + 1].h);
+    m->ops->linear_backward(m->wide, gather(m, p, m->delta), y->gelu, y->fc, ACT_GELU, again, a->linear,
+                            a->db, p->accumulate, p->n);
+    affine_backward(m, p, l, FC, partial(m, p, m->dh), m->wide, gather(m, p, m->site[2 * l + 1].h));
+    sum_up(m, p, m->dh);
 }
 
 static void attention_backward(Gpt *m, const Pass *p, int l) {
     const Layer *y = &m->layer[l];
     const Attention a = attention_of(m, p, l);
-    affine_backward(m, p, l, OUT, m->dh, m->delta, y->att);
+    affine_backward(m, p, l, OUT, m->dh, gather(m, p, m->delta), y->att);
     m->ops->attention_backward(m->wide, m->dh, y->att, y->qkv, y->lse, &a);
-    affine_backward(m, p, l, QKV, m->dh, m->wide, m->site[2 * l].h);
+    affine_backward(m, p, l, QKV, partial(m, p, m->dh), m->wide, gather(m, p, m->site[2 * l].h));
+    sum_up(m, p, m->dh);
 }
 
 /* Fill the shared buffers again with what layer l's backward reads: the operands h, and when blocks are recomputed
- * all but what site 2l carried. The very same calls give the very same bits. The last layer's buffers still stand,
- * and pre-norm's next site kept its own x: there the last product is not needed. */
+ * all but what site 2l carried. The very same calls give the very same bits. Straight after the forward pass the last
+ * layer's buffers still stand, and pre-norm's next site kept its own x: there the last product is not needed. */
 static void layer_again(Gpt *m, const Pass *p, int l) {
     bool blocks = m->o.recompute == RECOMPUTE_BLOCK;
     if (!m->o.recompute) return;
     if (!blocks || !m->post_norm) site_norm(m, p, 2 * l);
-    if (!blocks || l == m->c.n_layer - 1) {
+    if (!blocks || (p->fresh && l == p->k->to - 1)) {
         site_norm(m, p, 2 * l + 1);
         return;
     }
@@ -417,26 +475,49 @@ static void layer_again(Gpt *m, const Pass *p, int l) {
 
 static void embed_backward(Gpt *m, const Pass *p) {
     const int64_t C = m->c.n_embd;
+    const bool head_wrote_it = m->c.tie_word_embeddings && p->k->last;
     if (!p->accumulate) {
         m->ops->zero(m->dwpe, (size_t)(m->c.n_positions * C) * sizeof(float));
-        if (m->dwte != NULL && !m->c.tie_word_embeddings)
-            m->ops->zero(m->dwte, (size_t)(m->Vp * C) * sizeof(float));
+        if (!head_wrote_it) m->ops->zero(m->dwte, (size_t)(m->Vp * C) * sizeof(float));
     }
-    m->ops->embed_backward(m->dwte, m->dwpe, m->dx, m->post_norm ? m->dh : NO_TENSOR, m->tokens, p->n, p->T,
-                           C, true, dropout(p, m->c.embd_pdrop, DROP_EMBEDDING));
+    Tensor dh = m->post_norm ? m->dh : NO_TENSOR;
+    if (p->ns < p->n && dh.p) { /* one tensor to gather instead of two */
+        add(m, m->dx, dh, p->ns, C);
+        dh = NO_TENSOR;
+    }
+    m->ops->embed_backward(m->dwte, m->dwpe, gather(m, p, m->dx), dh, m->tokens, p->n, p->T, C, true,
+                           dropout(p, m->c.embd_pdrop, DROP_EMBEDDING));
+}
+
+/* ZeRO-2: this layer's gradients begin anew in memory that other layers use as well; biases and norms go on adding. */
+static void layer_begin(Gpt *m, const Pass *p, int l) {
+    if (!p->accumulate || m->o.zero < 2) return;
+    for (const Param *q = m->table; q < m->table + m->n_params; q++) {
+        const Bucket *b = &m->bucket[q->bucket];
+        if (q->layer == l && b->sum)
+            m->ops->zero(b->dw + (q->at - b->all.at), (size_t)q->padded * sizeof(float));
+    }
 }
 
 static void backward(Gpt *m, const Pass *p) {
-    int L = (int)m->c.n_layer;
-    for (int l = L - 1; l >= 0; l--) {
+    const Chunk *k = p->k;
+    if (!k->last) comm_recv(m->comm, LANE_PREVIOUS, m->above.p, rows_bytes(m, p, m->above));
+    for (int l = k->to - 1; l >= k->from; l--) {
+        comm_alive("a backward pass");
         layer_again(m, p, l);
+        layer_begin(m, p, l);
         site_backward(m, p, 2 * l + 2);
         mlp_backward(m, p, l);
         site_backward(m, p, 2 * l + 1);
         attention_backward(m, p, l);
+        layer_done(m, p, l);
     }
-    site_backward(m, p, 0);
-    embed_backward(m, p);
+    keep_sum(m, p);
+    site_backward(m, p, 2 * k->from);
+    if (k->first)
+        embed_backward(m, p);
+    else
+        comm_send(m->comm, LANE_PREVIOUS, m->down.p, rows_bytes(m, p, m->down));
 }
 
 /* ---- training and scoring ------------------------------------------------------------------------------ */
@@ -448,12 +529,43 @@ static void upload_tokens(Gpt *m, int32_t *dst, const int32_t *src, int64_t n, i
     m->ops->to_device(dst, src, (size_t)n * sizeof *src);
 }
 
-static Pass pass_over(Gpt *m, const Batch *b) {
-    Pass p = {.batch = b, .n = (int64_t)b->B * b->T, .B = b->B, .T = b->T};
+/* The embedding's rows of tokens: their ids, or in a tensor group numbers within this rank's rows, -1 if it has none. */
+static void upload_inputs(Gpt *m, const int32_t *tokens, int64_t n) {
+    enum { PIECE = 1024 };
+    if (!is_split(m)) {
+        upload_tokens(m, m->tokens, tokens, n, 0);
+        return;
+    }
+    for (int64_t at = 0; at < n; at += PIECE) {
+        int32_t own[PIECE];
+        const int64_t k = n - at < PIECE ? n - at : PIECE;
+        for (int64_t i = 0; i < k; i++) {
+            const int64_t row = tokens[at + i] - m->V_first;
+            CHECK(tokens[at + i] >= 0 && tokens[at + i] < m->c.vocab_size);
+            own[i] = row >= 0 && row < m->V ? (int32_t)row : -1;
+        }
+        m->ops->to_device(m->tokens + at, own, (size_t)k * sizeof *own);
+    }
+}
+
+static Pass pass_of(const Gpt *m, const Batch *b, const Chunk *k) {
+    Pass p = {.k = k, .batch = b, .n = (int64_t)b->B * b->T, .B = b->B, .T = b->T};
     CHECK(p.n > 0 && p.n <= m->rows && b->T <= m->c.n_positions, "batch of %d x %d", b->B, b->T);
-    upload_tokens(m, m->tokens, b->tokens, p.n, 0);
-    upload_tokens(m, m->targets, b->targets, p.n, -1);
+    p.ns = m->sliced ? p.n / m->grid.tp : p.n;
+    CHECK(p.n % (m->sliced ? m->grid.tp : 1) == 0);
     return p;
+}
+
+/* This micro step's tokens and targets stand in one of chunk 0's slots for as long as any chunk needs them. */
+static void use_feed(Gpt *m, int64_t micro) {
+    m->tokens = m->feed + micro % m->chunk->slots * 2 * m->rows;
+    m->targets = m->tokens + m->rows;
+}
+
+static void feed(Gpt *m, const Batch *b, int64_t micro) {
+    use_feed(m, micro);
+    upload_inputs(m, b->tokens, (int64_t)b->B * b->T);
+    upload_tokens(m, m->targets, b->targets, (int64_t)b->B * b->T, -1);
 }
 
 /* Of a chain of ops that is the same where these four are. */
@@ -463,24 +575,99 @@ static uint64_t chain_key(const uint64_t part[4]) {
     return key;
 }
 
-void gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate) {
-    CHECK(m->o.train);
-    Pass p = pass_over(m, b);
-    p.train = true, p.scale = scale, p.accumulate = accumulate;
+static void score(Gpt *m, const Pass *p, int32_t *best) {
+    if (!p->k->last) return;
+    classify(m, p, best);
+    if (p->train && m->grid.tp_rank == 0) m->ops->sum(m->loss_sum, m->loss, p->n, p->accumulate);
+}
+
+/* Forward and backward of a whole model on one stage. */
+static void micro_step(Gpt *m, const Batch *b, float scale, bool accumulate, bool last) {
+    Pass p = pass_of(m, b, m->chunk);
+    p.train = p.fresh = true, p.scale = scale, p.accumulate = accumulate, p.last = last;
+    feed(m, b, 0);
     /* Without dropout a micro step is the same chain of ops each time. The first is not recorded: there a back end
-     * finds its best algorithms. */
-    const bool again =
-        m->passes++ > 0 && !(m->c.embd_pdrop > 0 || m->c.resid_pdrop > 0 || m->c.attn_pdrop > 0);
+     * finds its best algorithms; nor is one in which ranks talk. */
+    const bool again = m->passes++ > 0 && !is_split(m) && m->o.zero < 2 && (m->grid.dp == 1 || !last) &&
+                       !(m->c.embd_pdrop > 0 || m->c.resid_pdrop > 0 || m->c.attn_pdrop > 0);
     uint32_t bits;
     memcpy(&bits, &scale, sizeof bits);
     if (again && m->ops->replay(&m->graph, chain_key((const uint64_t[]){(uint64_t)b->B, (uint64_t)b->T, bits,
                                                                         accumulate})))
         return;
     forward(m, &p);
-    classify(m, &p, NULL);
+    score(m, &p, NULL);
     backward(m, &p);
-    m->ops->sum(m->loss_sum, m->loss, p.n, accumulate);
     if (again) m->ops->replay_end(&m->graph);
+}
+
+void gpt_forward_backward(Gpt *m, const Batch *b, float scale, bool accumulate) {
+    CHECK(m->o.train && m->grid.ranks == 1);
+    micro_step(m, b, scale, accumulate, true);
+}
+
+/* Hands out pieces of memory. Run once without memory it measures; run again with that much it places. */
+typedef struct Plan {
+    char *base;
+    size_t used;
+} Plan;
+static void plan_buffers(Gpt *m, const Chunk *k, Plan *keep, Plan *work);
+
+/* Let the pass find this chunk's activations of this micro step. */
+static void use_slot(Gpt *m, const Chunk *k, int64_t micro) {
+    char *keep = m->owned[2];
+    plan_buffers(m, k, &(Plan){.base = keep + k->at + (size_t)(micro % k->slots) * k->bytes},
+                 &(Plan){.base = m->owned[3]});
+    use_feed(m, micro);
+}
+
+/* One forward or backward pass of a pipeline's stage. */
+static bool run_task(Gpt *m, const Task *t, bool fresh, int64_t micro_steps, NextBatch next, void *ctx,
+                     float scale, Err *e) {
+    Batch *b = &m->fed[t->micro];
+    if (!t->backward && t->chunk == 0) {
+        *b = (Batch){0};
+        if (!next(ctx, t->micro, b, e)) return false;
+        feed(m, b, t->micro);
+    }
+    Pass p = pass_of(m, b, &m->chunk[t->chunk]);
+    p.train = true, p.fresh = fresh, p.scale = scale;
+    p.accumulate = t->micro > 0, p.last = t->micro == micro_steps - 1;
+    use_slot(m, p.k, t->micro);
+    if (t->backward)
+        backward(m, &p);
+    else
+        forward(m, &p), score(m, &p, NULL);
+    return true;
+}
+
+static bool run_pipeline(Gpt *m, int64_t micro_steps, NextBatch next, void *ctx, float scale, Err *e) {
+    const int64_t n = 2 * m->o.interleave * micro_steps;
+    Task *task = schedule_make(m->grid.pp, m->grid.pp_rank, m->o.interleave, micro_steps);
+    bool ok = true;
+    for (int64_t i = 0; i < n && ok; i++) {
+        const Task *t = &task[i], *before = i ? t - 1 : t;
+        const bool fresh = t->chunk == before->chunk && t->micro == before->micro;
+        CHECK(!t->backward || fresh || !m->chunk[t->chunk].last);
+        ok = run_task(m, t, fresh, micro_steps, next, ctx, scale, e);
+    }
+    free(task);
+    return ok;
+}
+
+bool gpt_accumulate(Gpt *m, int64_t micro_steps, NextBatch next, void *ctx, float scale, Err *e) {
+    CHECK(m->o.train && micro_steps > 0 && (m->grid.pp == 1 || micro_steps <= m->o.micro_steps));
+    if (m->grid.pp > 1) {
+        if (!run_pipeline(m, micro_steps, next, ctx, scale, e)) return false;
+    } else {
+        for (int64_t i = 0; i < micro_steps; i++) {
+            Batch b = {0};
+            if (!next(ctx, i, &b, e)) return false;
+            micro_step(m, &b, scale, i > 0, i == micro_steps - 1);
+        }
+    }
+    finish_gradients(m);
+    return true;
 }
 
 const double *gpt_loss_sum(const Gpt *m) {
@@ -488,33 +675,43 @@ const double *gpt_loss_sum(const Gpt *m) {
 }
 
 void gpt_losses(Gpt *m, const Batch *b, float *loss, int32_t *best) {
-    Pass p = pass_over(m, b);
-    forward(m, &p);
-    classify(m, &p, best ? m->best : NULL);
-    m->ops->to_host(loss, m->loss, (size_t)p.n * sizeof *loss);
-    if (best) m->ops->to_host(best, m->best, (size_t)p.n * sizeof *best);
+    for (const Chunk *k = m->chunk; k < m->chunk + m->o.interleave; k++) {
+        Pass p = pass_of(m, b, k);
+        use_slot(m, k, 0);
+        if (k == m->chunk) feed(m, b, 0);
+        forward(m, &p);
+        score(m, &p, best ? m->best : NULL);
+    }
+    const size_t n = (size_t)b->B * (size_t)b->T;
+    if (!is_last_stage(&m->grid)) m->ops->zero(m->loss, n * sizeof *m->loss);
+    m->ops->to_host(loss, m->loss, n * sizeof *loss);
+    if (best) m->ops->to_host(best, m->best, n * sizeof *best);
 }
 
 /* ---- serving ------------------------------------------------------------------------------------------- */
 
 /* Of the keys, or of the values, of one layer; a multiple of 64 bytes. */
-static int64_t kv_elements(const ModelConfig *c, int slots, int64_t capacity) {
-    return round_up(slots * c->n_embd * capacity, 32);
+static int64_t kv_elements(const Gpt *m, int slots, int64_t capacity) {
+    return round_up(slots * m->c.n_embd / m->grid.tp * capacity, 32);
 }
 
-size_t kv_bytes(const ModelConfig *c, Dtype d, int slots, int64_t capacity) {
-    return (size_t)(2 * c->n_layer * kv_elements(c, slots, capacity)) * dtype_size(d);
+static bool has_layer(const Gpt *m, int64_t l) {
+    for (int i = 0; i < m->o.interleave; i++)
+        if (l >= m->chunk[i].from && l < m->chunk[i].to) return true;
+    return false;
 }
 
 bool kv_create(KvCache *kv, const Gpt *m, int slots, int64_t capacity, Err *e) {
+    int64_t each = kv_elements(m, slots, capacity), L = m->c.n_layer, own = 0;
+    for (int64_t l = 0; l < L; l++) own += has_layer(m, l);
     *kv = (KvCache){.slots = slots, .capacity = capacity, .ops = m->ops};
-    kv->memory = m->ops->alloc(kv_bytes(&m->c, m->active, slots, capacity), "key/value cache", e);
+    kv->memory = m->ops->alloc((size_t)(2 * own * each) * dtype_size(m->active), "key/value cache", e);
     if (!kv->memory) return false;
-    int64_t each = kv_elements(&m->c, slots, capacity), L = m->c.n_layer;
     kv->k = xcalloc((size_t)L, sizeof *kv->k);
     kv->v = xcalloc((size_t)L, sizeof *kv->v);
-    for (int64_t l = 0; l < L; l++) {
-        kv->k[l] = tensor_at(tensor(kv->memory, m->active), 2 * l * each);
+    for (int64_t l = 0, i = 0; l < L; l++) {
+        if (!has_layer(m, l)) continue;
+        kv->k[l] = tensor_at(tensor(kv->memory, m->active), 2 * i++ * each);
         kv->v[l] = tensor_at(kv->k[l], each);
     }
     return true;
@@ -534,43 +731,60 @@ static int run_length(const int32_t *want, int n, int64_t limit) {
     return k;
 }
 
+/* Logits of k rows of the last hidden state, as [tp, k, Vp] in m->decoded, on all ranks. */
+static void decode_head(Gpt *m, int64_t row, int64_t k) {
+    const int64_t n = k * m->Vp;
+    float *all = m->decoded.p, *own = all + m->grid.tp_rank * n;
+    if (is_last_stage(&m->grid)) {
+        m->ops->linear_forward(tensor(own, DT_F32), NO_TENSOR, row_of(m, final_hidden(m), row),
+                               m->head.linear, NULL, ACT_NONE, k);
+        if (is_split(m)) comm_all_gather(m->comm, GROUP_TENSOR, all, own, n, WIRE_F32, NOW);
+    }
+    if (m->grid.pp > 1)
+        comm_broadcast(m->comm, GROUP_PIPELINE, all, m->grid.tp * n, WIRE_F32, m->grid.pp - 1, NOW);
+}
+
+/* Row j of k decoded ones. */
+static void fetch_logits(const Gpt *m, float *logits, int64_t j, int64_t k) {
+    for (int64_t t = 0, at = 0; at < m->c.vocab_size; t++, at += m->Vp) {
+        const int64_t left = m->c.vocab_size - at, n = left < m->Vp ? left : m->Vp;
+        m->ops->to_host(logits + at, (float *)m->decoded.p + (t * k + j) * m->Vp, (size_t)n * sizeof *logits);
+    }
+}
+
 void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot, const int32_t *pos, int n,
                 const int32_t *want, int n_want, float *logits) {
-    const int64_t V = m->c.vocab_size;
-    Pass p = {.kv = kv, .n = n, .B = n, .T = 1};
-    CHECK(n > 0 && n <= m->rows, "%d tokens for a model made for %d", n, (int)m->rows);
+    CHECK(n > 0 && n <= m->rows && !m->sliced, "%d tokens for a model made for %d", n, (int)m->rows);
     for (int i = 0; i < n; i++)
         CHECK(slot[i] >= 0 && slot[i] < kv->slots && pos[i] >= 0 && pos[i] < kv->capacity &&
                   pos[i] < m->c.n_positions,
               "position %d of slot %d", pos[i], slot[i]);
-    upload_tokens(m, m->tokens, tokens, n, 0);
+    use_slot(m, m->chunk, 0);
+    upload_inputs(m, tokens, n);
     m->ops->to_device(m->slot, slot, (size_t)n * sizeof *slot);
     m->ops->to_device(m->pos, pos, (size_t)n * sizeof *pos);
     for (int i = 0; i < n_want; i++) CHECK(want[i] >= 0 && want[i] < n);
     /* A step of decoding is the same chain of ops as the one before: one token of each sequence, all wanted. */
     const bool step = n_want == n && n <= m->decode_rows && run_length(want, n, n) == n && want[0] == 0;
-    if (!step || !m->ops->replay(&m->graph, chain_key((const uint64_t[]){
-                                                (uint64_t)(uintptr_t)kv->memory, (uint64_t)kv->slots,
-                                                (uint64_t)kv->capacity, (uint64_t)n}))) {
-        forward(m, &p);
-        if (step) head_forward(m, m->decoded, 0, n), m->ops->replay_end(&m->graph);
+    const bool chain = step && m->grid.tp * m->grid.pp == 1;
+    if (!chain || !m->ops->replay(&m->graph, chain_key((const uint64_t[]){
+                                                 (uint64_t)(uintptr_t)kv->memory, (uint64_t)kv->slots,
+                                                 (uint64_t)kv->capacity, (uint64_t)n}))) {
+        for (const Chunk *k = m->chunk; k < m->chunk + m->o.interleave; k++) {
+            use_slot(m, k, 0);
+            forward(m, &(Pass){.k = k, .kv = kv, .n = n, .ns = n, .B = n, .T = 1});
+        }
+        if (step) decode_head(m, 0, n);
+        if (chain) m->ops->replay_end(&m->graph);
     }
     for (int i = 0, k; i < n_want; i += k) {
         k = run_length(want + i, n_want - i, m->decode_rows);
-        if (!step) head_forward(m, m->decoded, want[i], k);
-        for (int j = 0; j < k; j++)
-            m->ops->to_host(logits + (i + j) * V, (float *)m->decoded.p + j * m->Vp,
-                            (size_t)V * sizeof *logits);
+        if (!step) decode_head(m, want[i], k);
+        for (int j = 0; j < k; j++) fetch_logits(m, logits + (i + j) * m->c.vocab_size, j, k);
     }
 }
 
 /* ---- the plan ------------------------------------------------------------------------------------------ */
-
-/* Hands out pieces of memory. Run once without memory it measures; run again with that much it places. */
-typedef struct Plan {
-    char *base;
-    size_t used;
-} Plan;
 
 static void *plan_take(Plan *p, int64_t elements, size_t size) {
     void *at = p->base ? p->base + p->used : NULL;
@@ -587,10 +801,15 @@ static Tensor plan_kept(Plan *keep, bool own, Tensor shared, int64_t elements) {
     return own ? plan_tensor(keep, elements, shared.dtype) : shared;
 }
 
+/* Rows between blocks. */
+static int64_t site_rows(const Gpt *m) {
+    return m->sliced ? (m->rows + m->grid.tp - 1) / m->grid.tp : m->rows;
+}
+
 /* Sites keep what backward does not make again: every x and h; every x; or, when blocks are recomputed, what each
  * layer starts from. Shared buffers go by parity, so that a site never overwrites what the site before it carries. */
-static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
-    const int64_t n = m->rows * m->c.n_embd;
+static void plan_sites(Gpt *m, const Chunk *c, Plan *keep, Plan *work) {
+    const int64_t n = site_rows(m) * m->c.n_embd;
     const bool blocks = m->o.recompute == RECOMPUTE_BLOCK, every_x = m->o.train && !blocks,
                every_h = m->o.train && m->o.recompute == RECOMPUTE_NONE;
     Tensor x[2], h[2];
@@ -598,14 +817,21 @@ static void plan_sites(Gpt *m, Plan *keep, Plan *work) {
         x[i] = every_x ? tensor(NULL, m->stream) : plan_tensor(work, n, m->stream);
         h[i] = every_h ? tensor(NULL, m->active) : plan_tensor(work, n, m->active);
     }
-    for (int64_t k = 0; k <= 2 * m->c.n_layer; k++) {
+    for (int64_t k = 2 * c->from; k <= 2 * c->to; k++) {
         Site *s = &m->site[k];
-        const bool first = k == 0, layer_input = m->o.train && k % 2 == 0;
-        if (!first || !m->post_norm)
+        const bool bottom = k == 2 * c->from, sent = k == 2 * c->to && !c->last,
+                   layer_input = m->o.train && k % 2 == 0;
+        if (sent && !m->post_norm)
+            s->x = m->up;
+        else if (!bottom || !m->post_norm)
             s->x = plan_kept(keep, every_x || (layer_input && !m->post_norm), x[k % 2], n);
-        s->h = plan_kept(keep, every_h || (layer_input && m->post_norm && (blocks || first)), h[k % 2], n);
-        s->mean = plan_take(keep, m->rows, sizeof(float));
-        s->rstd = plan_take(keep, m->rows, sizeof(float));
+        if (sent && m->post_norm)
+            s->h = m->up;
+        else
+            s->h =
+                plan_kept(keep, every_h || (layer_input && m->post_norm && (blocks || bottom)), h[k % 2], n);
+        s->mean = plan_take(keep, site_rows(m), sizeof(float));
+        s->rstd = plan_take(keep, site_rows(m), sizeof(float));
     }
 }
 
@@ -613,8 +839,8 @@ static bool keeps_gelu(const Gpt *m) {
     return m->o.train && m->o.recompute == RECOMPUTE_NONE;
 }
 
-static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
-    const int64_t C = m->rows * m->c.n_embd, F = m->rows * model_inner(&m->c), NH = m->rows * m->c.n_head;
+static void plan_layers(Gpt *m, const Chunk *c, Plan *keep, Plan *work) {
+    const int64_t n = m->rows, C = n * m->c.n_embd / m->grid.tp, F = n * m->F, NH = n * m->NH;
     const Dtype d = m->active;
     const bool own = m->o.train && m->o.recompute != RECOMPUTE_BLOCK;
     Layer shared = {.qkv = {.dtype = d}, .att = {.dtype = d}, .fc = {.dtype = d}};
@@ -624,7 +850,7 @@ static void plan_layers(Gpt *m, Plan *keep, Plan *work) {
         shared.lse = plan_take(work, NH, sizeof(float));
         if (m->o.train) shared.fc = plan_tensor(work, F, d);
     }
-    for (int64_t l = 0; l < m->c.n_layer; l++) {
+    for (int64_t l = c->from; l < c->to; l++) {
         Layer *y = &m->layer[l];
         y->qkv = plan_kept(keep, own, shared.qkv, 3 * C);
         y->att = plan_kept(keep, own, shared.att, C);
@@ -643,36 +869,181 @@ static int64_t logits_rows(const Gpt *m) {
     return m->rows < fit ? m->rows : fit;
 }
 
+/* What travels between stages, and where the rows of a tensor group meet. */
+static void plan_meetings(Gpt *m, Plan *work) {
+    const int64_t all = m->rows * m->c.n_embd, n = site_rows(m) * m->c.n_embd;
+    const Dtype widest = dtype_size(m->stream) > dtype_size(m->active) ? m->stream : m->active;
+    if (m->sliced) m->whole = plan_tensor(work, all, widest), m->partial = plan_tensor(work, all, widest);
+    if (m->grid.pp > 1) m->up = plan_tensor(work, n, m->post_norm ? m->active : m->stream);
+    if (m->grid.pp > 1 && m->o.train)
+        m->down = plan_tensor(work, n, m->stream), m->above = plan_tensor(work, n, m->stream);
+    if (is_split(m)) m->parts = plan_take(work, m->grid.tp * m->logits_rows, sizeof *m->parts);
+}
+
 static void plan_scratch(Gpt *m, Plan *work) {
-    const int64_t C = m->c.n_embd, F = model_inner(&m->c), n = m->rows;
+    const int64_t C = m->c.n_embd / m->grid.tp, n = m->rows, ns = site_rows(m) * m->c.n_embd,
+                  decoded = m->grid.tp * m->decode_rows * m->Vp;
     const Dtype d = m->active;
     const bool train = m->o.train;
-    int32_t **ids[] = {&m->tokens, &m->targets, &m->pos, &m->slot, &m->best};
+    int32_t **ids[] = {&m->pos, &m->slot, &m->best};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) *ids[i] = plan_take(work, n, sizeof **ids[i]);
+    m->feed = plan_take(work, m->chunk->slots * 2 * n, sizeof *m->feed);
     m->loss = plan_take(work, n, sizeof(float));
     m->loss_sum = plan_take(work, 1, sizeof(double));
-    if (train) m->dh = plan_tensor(work, n * C, d);
+    plan_meetings(m, work);
+    if (train) m->dh = plan_tensor(work, ns, d);
     /* Logits stand in the place of what only layers use. Those that go to the host are fp32, so there may be fewer. */
     const size_t mark = work->used;
-    m->decoded = plan_tensor(work, m->decode_rows * m->Vp, DT_F32);
+    m->decoded = plan_tensor(work, decoded, DT_F32);
     work->used = mark;
-    m->logits = plan_tensor(work, m->chunk * m->Vp, m->stream);
-    if (train) m->dlogits = d == m->stream ? m->logits : plan_tensor(work, m->chunk * m->Vp, d);
-    if (work->used < mark + (size_t)(m->decode_rows * m->Vp) * sizeof(float))
-        work->used = mark + (size_t)(m->decode_rows * m->Vp) * sizeof(float);
+    m->logits = plan_tensor(work, m->logits_rows * m->Vp, m->stream);
+    if (train) m->dlogits = d == m->stream ? m->logits : plan_tensor(work, m->logits_rows * m->Vp, d);
+    if (work->used < mark + (size_t)decoded * sizeof(float))
+        work->used = mark + (size_t)decoded * sizeof(float);
     const size_t end = work->used;
     work->used = mark;
-    m->delta = plan_tensor(work, n * C, d);
-    m->gelu = keeps_gelu(m) ? tensor(NULL, d) : plan_tensor(work, n * F, d);
-    if (train) m->dx = plan_tensor(work, n * C, m->stream);
-    if (train) m->wide = plan_tensor(work, n * (F > 3 * C ? F : 3 * C), d);
+    m->delta = plan_tensor(work, ns, d);
+    m->gelu = keeps_gelu(m) ? tensor(NULL, d) : plan_tensor(work, n * m->F, d);
+    if (train) m->dx = plan_tensor(work, ns, m->stream);
+    if (train) m->wide = plan_tensor(work, n * (m->F > 3 * C ? m->F : 3 * C), d);
     if (work->used < end) work->used = end;
 }
 
-static void plan_buffers(Gpt *m, Plan *keep, Plan *work) {
+/* The activations of one micro step in a chunk, and what all passes share, which is the same for all chunks. */
+static void plan_buffers(Gpt *m, const Chunk *k, Plan *keep, Plan *work) {
     plan_scratch(m, work);
-    plan_sites(m, keep, work);
-    plan_layers(m, keep, work);
+    plan_sites(m, k, keep, work);
+    plan_layers(m, k, keep, work);
+}
+
+static void plan_chunks(Gpt *m) {
+    const Grid *g = &m->grid;
+    for (int i = 0; i < m->o.interleave; i++) {
+        Chunk *k = &m->chunk[i];
+        const int part = i * g->pp + g->pp_rank, parts = g->pp * m->o.interleave;
+        gpt_stage(&m->c, parts, part, &k->from, &k->to);
+        k->first = part == 0, k->last = part == parts - 1;
+        k->slots = 1;
+        if (g->pp > 1 && m->o.train)
+            k->slots = schedule_in_flight(g->pp, g->pp_rank, m->o.interleave, m->o.micro_steps, i);
+    }
+    m->memory.activations = m->memory.workspace = 0;
+    for (int i = 0; i < m->o.interleave; i++) {
+        Chunk *k = &m->chunk[i];
+        Plan keep = {0}, work = {0};
+        plan_buffers(m, k, &keep, &work);
+        k->at = m->memory.activations, k->bytes = keep.used;
+        m->memory.activations += (size_t)k->slots * k->bytes;
+        if (work.used > m->memory.workspace) m->memory.workspace = work.used;
+    }
+}
+
+/* ---- gradients in buckets, and who owns what ------------------------------------------------------------- */
+
+static void plan_buckets(Gpt *m) {
+    m->n_buckets = m->n_params ? m->table[0].bucket + 1 : 1;
+    for (int i = 0; i < m->n_params; i++)
+        if (m->table[i].bucket >= m->n_buckets) m->n_buckets = m->table[i].bucket + 1;
+    m->bucket = xcalloc((size_t)m->n_buckets, sizeof *m->bucket);
+    for (int i = 0; i < m->n_buckets; i++) m->bucket[i] = (Bucket){.all.at = m->elements, .layer = -1};
+    for (const Param *p = m->table; p < m->table + m->n_params; p++) {
+        Bucket *b = &m->bucket[p->bucket];
+        if (p->at < b->all.at) b->all.at = p->at;
+        if (p->bucket && (b->layer < 0 || p->layer < b->layer)) b->layer = p->layer;
+    }
+    for (int i = 0; i < m->n_buckets; i++) {
+        Bucket *b = &m->bucket[i];
+        const int64_t end = i + 1 < m->n_buckets ? b[1].all.at : m->elements;
+        b->all.n = end - b->all.at;
+        b->own = b->all.n / m->grid.dp;
+        CHECK(b->own * m->grid.dp == b->all.n);
+    }
+}
+
+/* With ZeRO-2 layers take turns in the memory of two buckets, and sums of what this rank owns are kept. Measures, or
+ * with memory places. Returns the bytes. */
+static size_t place_gradients(Gpt *m, float *memory) {
+    const bool shared_out = m->o.zero > 1 && m->grid.dp > 1;
+    int64_t widest = 0, at = m->bucket->all.n;
+    for (int i = 1; i < m->n_buckets; i++) {
+        m->bucket[i].dw = memory ? memory + m->bucket[i].all.at : NULL;
+        if (m->bucket[i].all.n > widest) widest = m->bucket[i].all.n;
+    }
+    m->bucket->dw = memory;
+    if (!shared_out) return (size_t)m->elements * sizeof(float);
+    const int64_t turns = m->n_buckets > 2 ? 2 : m->n_buckets - 1;
+    for (int i = 1; i < m->n_buckets && memory; i++)
+        m->bucket[i].dw = memory + at + i % 2 * (turns - 1) * widest;
+    at += turns * widest;
+    for (int i = 1; i < m->n_buckets; at += m->bucket[i++].own)
+        if (memory) m->bucket[i].sum = memory + at;
+    return (size_t)at * sizeof(float);
+}
+
+float *gpt_gradient_at(const Gpt *m, int64_t at) {
+    const Bucket *b = m->bucket + m->n_buckets - 1;
+    while (at < b->all.at) b--;
+    at -= b->all.at;
+    if (!b->sum) return b->dw + at;
+    at -= m->grid.dp_rank * b->own;
+    CHECK(at >= 0 && at < b->own, "a gradient that another rank has");
+    return b->sum + at;
+}
+
+Range *gpt_owned(const Gpt *m, int dp_rank, int *n, int64_t *total) {
+    const bool shared_out = m->o.zero && m->grid.dp > 1;
+    Range *r = xmalloc((size_t)m->n_buckets * sizeof *r);
+    *n = shared_out ? m->n_buckets : 1;
+    *total = shared_out ? m->elements / m->grid.dp : m->elements;
+    r[0] = (Range){0, m->elements};
+    for (int i = 0; i < *n && shared_out; i++)
+        r[i] = (Range){m->bucket[i].all.at + dp_rank * m->bucket[i].own, m->bucket[i].own};
+    return r;
+}
+
+/* What others have as well, and count: on all but the first of a tensor group what is not sliced, and the copy of the
+ * embedding. It stands in one run. */
+static Range counted_elsewhere(const Gpt *m) {
+    Range r = {0, 0};
+    for (const Param *p = m->table; p < m->table + m->n_params; p++) {
+        const bool whole = p->split == SPLIT_NONE && m->grid.tp_rank > 0;
+        if (!whole && !p->copy) continue;
+        const int64_t end = r.n ? r.at + r.n : p->at, mine = p->at + p->padded;
+        if (!r.n || p->at < r.at) r.at = p->at;
+        r.n = (mine > end ? mine : end) - r.at;
+    }
+    return r;
+}
+
+Range *gpt_counted(const Gpt *m, int *n) {
+    int owned, k = 0;
+    int64_t total;
+    Range *from = gpt_owned(m, m->grid.dp_rank, &owned, &total), *r = xmalloc((size_t)owned * 2 * sizeof *r);
+    const Range not = counted_elsewhere(m);
+    if (!m->o.zero && m->grid.dp_rank > 0) owned = 0;
+    for (int i = 0; i < owned; i++) {
+        const int64_t lo = from[i].at, hi = lo + from[i].n, a = between(not .at, lo, hi),
+                      b = between(not .at + not .n, lo, hi);
+        if (a > lo) r[k++] = (Range){lo, a - lo};
+        if (hi > b) r[k++] = (Range){b, hi - b};
+    }
+    free(from);
+    *n = k;
+    return r;
+}
+
+void gpt_weights_share(Gpt *m, bool complete) {
+    if (!m->o.zero || m->grid.dp == 1) return;
+    for (int i = 0; i < m->n_buckets; i++) {
+        const Bucket *b = &m->bucket[i];
+        const int64_t own = b->all.at + m->grid.dp_rank * b->own;
+        if (complete || !m->mirror || i == 0)
+            comm_all_gather(m->comm, GROUP_DATA, m->w + b->all.at, m->w + own, b->own, WIRE_F32, BEHIND);
+        if (m->mirror && !complete)
+            comm_all_gather(m->comm, GROUP_DATA, m->mirror + b->all.at, m->mirror + own, b->own, WIRE_BF16,
+                            BEHIND);
+    }
+    comm_join(m->comm);
 }
 
 /* ---- making it ----------------------------------------------------------------------------------------- */
@@ -691,19 +1062,24 @@ static float *weight(const Gpt *m, int64_t layer, int role) {
 
 static float *gradient(const Gpt *m, int64_t layer, int role) {
     const Param *p = find(m, layer, role);
-    return p && m->dw ? m->dw + p->at : NULL;
+    const Bucket *b = p ? &m->bucket[p->bucket] : NULL;
+    return b && b->dw ? b->dw + (p->at - b->all.at) : NULL;
 }
 
 static LinearSpec linear_spec(const Gpt *m, int64_t layer, int role) {
     static float not_yet; /* while only measuring: a gradient, and a mirror, will be there */
     static uint16_t no_copy_yet;
     const Param *p = find(m, layer, role);
+    const int tp = m->grid.tp;
     LinearSpec s = {.in = p->shape[0], .out = p->shape[1], .compute = m->o.compute, .max_rows = m->rows};
-    if (p->split == SPLIT_VOCAB) s.out_major = true, s.in = p->shape[1], s.out = m->Vp, s.max_rows = m->chunk;
+    if (p->split == SPLIT_COLUMNS) s.out /= tp;
+    if (p->split == SPLIT_ROWS) s.in /= tp;
+    if (p->split == SPLIT_VOCAB)
+        s.out_major = true, s.in = p->shape[1], s.out = m->Vp, s.max_rows = m->logits_rows;
     if (p->split == SPLIT_VOCAB) s.compute = m->active; /* fp8 would cost the loss more than it saves */
     s.w = weight(m, layer, role);
     s.copy = m->mirror ? m->mirror + p->at : m->ops->mirror(m->o.compute) ? &no_copy_yet : NULL;
-    s.dw = m->o.train && !m->dw ? &not_yet : gradient(m, layer, role);
+    s.dw = m->o.train && !m->w ? &not_yet : gradient(m, layer, role);
     return s;
 }
 
@@ -720,8 +1096,9 @@ static bool make_affine(Gpt *m, Affine *a, int64_t layer, int role, Err *e) {
 static bool make_affines(Gpt *m, Err *e) {
     m->memory.prepared = 0;
     for (int64_t l = 0; l < m->c.n_layer; l++)
-        for (int i = 0; i < N_AFFINE; i++)
+        for (int i = 0; i < N_AFFINE && has_layer(m, l); i++)
             if (!make_affine(m, &m->layer[l].affine[i], l, affine_role[i], e)) return false;
+    if (!is_last_stage(&m->grid)) return true;
     if (m->c.tie_word_embeddings) return make_affine(m, &m->head, -1, WTE, e);
     return make_affine(m, &m->head, m->c.n_layer, HEAD_W, e);
 }
@@ -731,8 +1108,8 @@ static void bind_embeddings(Gpt *m) {
     m->wpe = weight(m, -1, WPE), m->dwpe = gradient(m, -1, WPE);
 }
 
-/* The model's norms in order, two a layer and then ln_f, stand at the sites in order, post-norm's from site 1
- * on. */
+/* The model's norms in order, two a layer and then ln_f, stand at the sites in order, post-norm's from site 1 on. Those
+ * of other ranks' layers are not found, and stay NULL here. */
 static void bind_norms(Gpt *m) {
     const int64_t last = 2 * m->c.n_layer;
     for (int64_t k = m->post_norm; k <= last; k++) {
@@ -744,43 +1121,52 @@ static void bind_norms(Gpt *m) {
     }
 }
 
+static void describe_layers(Gpt *m) {
+    for (int l = 0; l < m->c.n_layer; l++) {
+        const LayerKind kind = layer_kind(&m->c, l);
+        m->layer[l].attention = (Attention){.NH = (int)m->NH,
+                                            .NH_total = (int)m->c.n_head,
+                                            .head0 = m->grid.tp_rank * (int)m->NH,
+                                            .HS = (int)(m->c.n_embd / m->c.n_head),
+                                            .window = kind.window,
+                                            .scale = kind.scale};
+    }
+}
+
 /* Everything about the model but its memory. */
-static Gpt *describe(const ModelConfig *c, const GptOptions *o) {
-    CHECK(c->vocab_size > 0 && c->n_layer > 0 && o->B > 0 && o->T > 0);
+static Gpt *describe(const ModelConfig *c, const GptOptions *given) {
+    CHECK(c->vocab_size > 0 && c->n_layer > 0 && given->B > 0 && given->T > 0);
     Gpt *m = xcalloc(1, sizeof *m);
-    m->c = *c, m->o = *o, m->ops = o->ops;
+    const GptOptions *o = &m->o;
+    m->c = *c, m->o = options_full(given), m->ops = o->ops, m->grid = o->grid, m->comm = o->comm;
     m->post_norm = is_post_norm(c);
+    m->sliced = o->sequence_parallel && is_split(m);
     m->rows = (int64_t)o->B * o->T;
-    m->Vp = round_up(c->vocab_size, VOCAB_MULTIPLE);
+    m->Vp = vocab_rows(c, m->grid.tp);
+    m->V_first = m->grid.tp_rank * m->Vp, m->V = between(c->vocab_size - m->V_first, 0, m->Vp);
+    m->NH = c->n_head / m->grid.tp, m->F = model_inner(c) / m->grid.tp;
     m->active = dtype_of_tensors(o->compute);
     m->stream = o->ops->stream(o->compute);
-    m->chunk = logits_rows(m);
-    m->decode_rows = m->chunk * (int64_t)dtype_size(m->stream) / (int64_t)sizeof(float);
+    m->logits_rows = logits_rows(m);
+    m->decode_rows = m->logits_rows * (int64_t)dtype_size(m->stream) / (int64_t)sizeof(float);
     if (m->decode_rows < 1) m->decode_rows = 1;
     m->table = gpt_params(c, o, &m->n_params, &m->elements);
     m->layer = xcalloc((size_t)c->n_layer, sizeof *m->layer);
     m->site = xcalloc((size_t)(2 * c->n_layer + 1), sizeof *m->site);
-    for (int l = 0; l < c->n_layer; l++) {
-        LayerKind kind = layer_kind(c, l);
-        m->layer[l].attention = (Attention){.NH = (int)c->n_head,
-                                            .NH_total = (int)c->n_head,
-                                            .HS = (int)(c->n_embd / c->n_head),
-                                            .window = kind.window,
-                                            .scale = kind.scale};
-    }
-    Plan keep = {0}, work = {0};
-    plan_buffers(m, &keep, &work);
+    m->chunk = xcalloc((size_t)o->interleave, sizeof *m->chunk);
+    m->fed = xcalloc((size_t)o->micro_steps, sizeof *m->fed);
+    describe_layers(m);
+    plan_buckets(m);
+    plan_chunks(m);
     make_affines(m, NULL);
     m->memory.weights = (size_t)m->elements * sizeof(float);
     m->memory.mirror = o->ops->mirror(o->compute) ? (size_t)m->elements * sizeof *m->mirror : 0;
-    m->memory.gradients = o->train ? m->memory.weights : 0;
-    m->memory.activations = keep.used;
-    m->memory.workspace = work.used;
+    m->memory.gradients = o->train ? place_gradients(m, NULL) : 0;
     return m;
 }
 
 bool gpt_memory(const ModelConfig *c, const GptOptions *o, GptMemory *mem, Err *e) {
-    if (!model_check(c, "model", e)) return false;
+    if (!model_check(c, "model", e) || !gpt_grid_check(c, o, e)) return false;
     Gpt *m = describe(c, o);
     *mem = m->memory;
     gpt_free(m);
@@ -788,8 +1174,9 @@ bool gpt_memory(const ModelConfig *c, const GptOptions *o, GptMemory *mem, Err *
 }
 
 Gpt *gpt_create(const ModelConfig *c, const GptOptions *o, Err *e) {
-    if (!model_check(c, "model", e)) return NULL;
+    if (!model_check(c, "model", e) || !gpt_grid_check(c, o, e)) return NULL;
     Gpt *m = describe(c, o);
+    CHECK(m->comm || m->grid.ranks == 1);
     const struct {
         size_t bytes;
         const char *what;
@@ -802,8 +1189,9 @@ Gpt *gpt_create(const ModelConfig *c, const GptOptions *o, Err *e) {
     for (int i = 0; i < 5 && ok; i++)
         if (need[i].bytes) ok = (m->owned[i] = m->ops->alloc(need[i].bytes, need[i].what, e)) != NULL;
     if (ok) {
-        m->w = m->owned[0], m->dw = m->owned[1], m->mirror = m->owned[4];
-        plan_buffers(m, &(Plan){.base = m->owned[2]}, &(Plan){.base = m->owned[3]});
+        m->w = m->owned[0], m->mirror = m->owned[4];
+        if (m->owned[1]) place_gradients(m, m->owned[1]);
+        use_slot(m, m->chunk, 0);
         bind_embeddings(m);
         bind_norms(m);
         ok = make_affines(m, e);
@@ -823,13 +1211,17 @@ void gpt_free(Gpt *m) {
     free(m->table);
     free(m->layer);
     free(m->site);
+    free(m->chunk);
+    free(m->bucket);
+    free(m->fed);
     free(m);
 }
 
 void gpt_weights_changed(Gpt *m, bool mirrored) {
     for (int64_t l = 0; l < m->c.n_layer; l++)
-        for (int i = 0; i < N_AFFINE; i++) m->ops->linear_refresh(m->layer[l].affine[i].linear, mirrored);
-    m->ops->linear_refresh(m->head.linear, mirrored);
+        for (int i = 0; i < N_AFFINE && has_layer(m, l); i++)
+            m->ops->linear_refresh(m->layer[l].affine[i].linear, mirrored);
+    if (m->head.linear) m->ops->linear_refresh(m->head.linear, mirrored);
 }
 
 const ModelConfig *gpt_config(const Gpt *m) {
@@ -844,9 +1236,6 @@ const Param *gpt_table(const Gpt *m, int *n) {
 float *gpt_weights(const Gpt *m) {
     return m->w;
 }
-float *gpt_gradients(const Gpt *m) {
-    return m->dw;
-}
 uint16_t *gpt_mirror(const Gpt *m) {
     return m->mirror;
 }
@@ -856,22 +1245,30 @@ int64_t gpt_elements(const Gpt *m) {
 
 /* ---- initial weights ----------------------------------------------------------------------------------- */
 
+/* n of p's values from element `at` of the file's tensor on: they do not depend on who has them. */
+static void init_values(const Param *p, float *out, int64_t at, int64_t n, uint64_t seed) {
+    if (p->init == INIT_NORMAL)
+        rand_normals(out, (size_t)n, p->std, seed, RAND_INIT, (uint64_t)p->row, (uint64_t)at);
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = p->init == INIT_ONE;
+}
+
 /* By pieces that stay in a core's cache, so that the memory is written once and by all threads. */
-static void init_param(Gpt *m, const Param *p, uint64_t seed, uint64_t row) {
+static void init_param(Gpt *m, const Param *p, uint64_t seed) {
     enum { PIECE = 8192 };
+    const int64_t pieces = (p->inner + PIECE - 1) / PIECE;
 #pragma omp parallel for schedule(static)
-    for (int64_t at = 0; at < p->count; at += PIECE) {
-        float piece[PIECE];
-        int64_t n = p->count - at < PIECE ? p->count - at : PIECE;
-        if (p->init == INIT_NORMAL)
-            rand_normals(piece, (size_t)n, p->std, seed, RAND_INIT, row, (uint64_t)at);
-        else
-            for (int64_t i = 0; i < n; i++) piece[i] = p->init == INIT_ONE;
-        m->ops->to_device(m->w + p->at + at, piece, (size_t)n * sizeof *piece);
+    for (int64_t i = 0; i < p->outer * pieces; i++) {
+        float piece[PIECE + 4];
+        const int64_t o = i / pieces, at = i % pieces * PIECE, left = p->inner - at,
+                      n = left < PIECE ? left : PIECE, from = o * p->pitch + p->first + at,
+                      lead = from % 4; /* random numbers come in fours */
+        init_values(p, piece, from - lead, n + lead, seed);
+        m->ops->to_device(m->w + p->at + o * p->inner + at, piece + lead, (size_t)n * sizeof *piece);
     }
 }
 
 void gpt_init(Gpt *m, uint64_t seed) {
-    for (int i = 0; i < m->n_params; i++) init_param(m, &m->table[i], seed, (uint64_t)i);
+    for (int i = 0; i < m->n_params; i++) init_param(m, &m->table[i], seed);
     gpt_weights_changed(m, false);
 }

@@ -27,14 +27,14 @@ typedef struct Param {
     bool decay; /* weight decay: matrices only (and the embeddings) */
     int parts;  /* matrices inside the layers: how many lie side by side (c_attn: q, k, v); all else: 0 */
     Split split;
-    int layer; /* -1: before the layers, n_layer: after them */
-    int role;  /* what the pass uses it for: gpt.c's own numbering */
-    int row;   /* its number in the table of the whole model */
+    int layer;  /* -1: before the layers, n_layer: after them */
+    int role;   /* what the pass uses it for: gpt.c's own numbering */
+    int bucket; /* of gradients: see gpt_accumulate */
+    int row;    /* its number in the table of the whole model */
     bool
         copy; /* the embedding on the last of several stages, as its head: the first stage's counts, and is saved */
-    int64_t
-        at; /* first element within Gpt.w, Gpt.dw, and the optimizer's moments; multiple of 16. Rows that do not */
-            /* decay stand together, then those that do, of which those with parts are the last */
+    int64_t at; /* first element within Gpt.w and Gpt.dw; multiple of 16. Rows that do not decay stand */
+                /* together, then those that do, of which those with parts are the last */
 } Param;
 
 /* What backward computes again rather than finds kept: nothing; the norms' outputs and GELU's; all of a layer but its
@@ -86,9 +86,9 @@ double gpt_flops_per_token(const ModelConfig *c, int64_t T);
 const ModelConfig *gpt_config(const Gpt *m);
 const GptOptions *gpt_options(const Gpt *m);
 const Param *gpt_table(const Gpt *m, int *n);
-float *gpt_weights(const Gpt *m);   /* [elements], back end's memory */
-float *gpt_gradients(const Gpt *m); /* [elements]; NULL unless train */
-uint16_t *gpt_mirror(const Gpt *m); /* [elements] bf16; NULL if the back end wants none */
+float *gpt_weights(const Gpt *m);                 /* [elements], back end's memory */
+float *gpt_gradient_at(const Gpt *m, int64_t at); /* of element `at` and on, within a range this rank owns */
+uint16_t *gpt_mirror(const Gpt *m);               /* [elements] bf16; NULL if the back end wants none */
 int64_t gpt_elements(const Gpt *m);
 
 /* Elements [at, at + n) of the weights. */
@@ -140,7 +140,6 @@ typedef struct KvCache {
     void *memory;
     const Ops *ops;
 } KvCache;
-size_t kv_bytes(const ModelConfig *c, Dtype d, int slots, int64_t capacity);
 bool kv_create(KvCache *kv, const Gpt *m, int slots, int64_t capacity, Err *e);
 void kv_free(KvCache *kv);
 

@@ -29,8 +29,7 @@ static size_t place(Optim *o, const Param *p, int n, bool muon, char *base) {
     }
     o->m = take(base, &used, o->elements, sizeof *o->m);
     o->v = take(base, &used, o->adamw, sizeof *o->v);
-    o->verdict = take(base, &used, 1, sizeof *o->verdict);
-    o->squares = take(base, &used, 1, sizeof *o->squares);
+    o->judged = take(base, &used, 1, sizeof *o->judged);
     o->part_squares = take(base, &used, MUON_PARTS, sizeof *o->part_squares);
     for (int i = 0; i < 2; i++) {
         o->x[i] = take(base, &used, widest, sizeof **o->x);
@@ -39,10 +38,11 @@ static size_t place(Optim *o, const Param *p, int n, bool muon, char *base) {
     return used;
 }
 
-size_t optim_bytes(const Config *c) {
+size_t optim_bytes(const Config *c, const GptOptions *options) {
     Optim o = {0};
     int n;
-    Param *table = gpt_params(&c->model, NULL, &n, &o.elements);
+    Param *table = gpt_params(&c->model, options, &n, &o.elements);
+    if (options && options->zero && options->grid.dp > 1) o.elements /= options->grid.dp;
     const size_t bytes = place(&o, table, n, is_muon(c), NULL);
     free(table);
     return bytes;
@@ -51,7 +51,14 @@ size_t optim_bytes(const Config *c) {
 bool optim_create(Optim *o, const Gpt *m, const Config *c, Err *e) {
     int n;
     const Param *table = gpt_table(m, &n);
-    *o = (Optim){.ops = gpt_options(m)->ops, .elements = gpt_elements(m)};
+    const GptOptions *g = gpt_options(m);
+    *o = (Optim){.ops = g->ops};
+    o->owned = gpt_owned(m, g->grid.dp_rank, &o->n_owned, &o->elements);
+    o->counted = gpt_counted(m, &o->n_counted);
+    if (is_muon(c) && (g->grid.tp > 1 || (g->zero && g->grid.dp > 1)))
+        return err_usage(e,
+                         "config: optimizer.name=muon steps whole matrices: parallel.tensor must be 1, and "
+                         "parallel.zero 0");
     o->memory = o->ops->alloc(place(o, table, n, is_muon(c), NULL), "optimizer state", e);
     if (o->memory) place(o, table, n, is_muon(c), o->memory);
     return o->memory != NULL;
@@ -59,35 +66,50 @@ bool optim_create(Optim *o, const Gpt *m, const Config *c, Err *e) {
 
 void optim_free(Optim *o) {
     if (o->memory) o->ops->release(o->memory);
+    free(o->owned);
+    free(o->counted);
     *o = (Optim){0};
 }
 
-void optim_judge(Optim *o, const Gpt *m, const Config *c, double scale, double worst) {
-    o->ops->sum_squares(o->squares, gpt_gradients(m), o->elements, false);
-    o->ops->judge(o->verdict, gpt_loss_sum(m), o->squares, scale, worst, c->optimizer.max_grad_norm);
+void optim_judge(Optim *o, const Gpt *m, const Config *c, double scale, double worst, double vote) {
+    Judged *j = o->judged;
+    Comm *comm = gpt_options(m)->comm;
+    o->ops->copy(&j->losses, gpt_loss_sum(m), sizeof j->losses);
+    if (!o->n_counted) o->ops->zero(&j->squares, sizeof j->squares);
+    for (int i = 0; i < o->n_counted; i++)
+        o->ops->sum_squares(&j->squares, gpt_gradient_at(m, o->counted[i].at), o->counted[i].n, i > 0);
+    o->ops->to_device(&j->votes, &vote, sizeof vote);
+    if (comm) comm_all_reduce(comm, GROUP_WORLD, &j->losses, 3, WIRE_F64, NOW);
+    o->ops->judge(&j->verdict, &j->losses, &j->squares, scale, worst, c->optimizer.max_grad_norm);
 }
 
 Verdict optim_verdict(const Optim *o) {
     Verdict v;
-    o->ops->to_host(&v, o->verdict, sizeof v);
+    o->ops->to_host(&v, &o->judged->verdict, sizeof v);
     return v;
 }
 
-/* All rows with this decay in one sweep: they stand together in memory, and what lies between them is padding: zeros,
- * and stays zeros. */
-static void adamw_rows(Optim *o, Gpt *m, bool decay, AdamW a) {
+/* The first element that decays: they stand together in memory, after those that do not. What lies between parameters is
+ * padding: zeros, and stays zeros. */
+static int64_t first_decaying(const Gpt *m) {
     int n;
     const Param *table = gpt_table(m, &n);
+    int64_t at = gpt_elements(m);
+    for (const Param *p = table; p < table + n; p++)
+        if (p->decay && p->at < at) at = p->at;
+    return at;
+}
+
+/* AdamW on elements [from, to) of an owned range whose state begins at `state`. */
+static void adamw_run(Optim *o, Gpt *m, const Range *r, int64_t state, int64_t from, int64_t to, AdamW a) {
     uint16_t *mirror = gpt_mirror(m);
-    int64_t at = o->adamw, end = 0;
-    for (const Param *p = table; p < table + n; p++) {
-        if (p->decay != decay || p->at >= o->adamw) continue;
-        if (p->at < at) at = p->at;
-        if (p->at + p->padded > end) end = p->at + p->padded;
-    }
-    a.first = (uint64_t)at;
-    o->ops->adamw(gpt_weights(m) + at, o->m + at, o->v + at, gpt_gradients(m) + at,
-                  mirror ? mirror + at : NULL, end - at, &a, o->verdict);
+    if (from < r->at) from = r->at;
+    if (to > r->at + r->n) to = r->at + r->n;
+    if (from >= to) return;
+    a.first = (uint64_t)from;
+    state += from - r->at;
+    o->ops->adamw(gpt_weights(m) + from, o->m + state, o->v + state, gpt_gradient_at(m, from),
+                  mirror ? mirror + from : NULL, to - from, &a, &o->judged->verdict);
 }
 
 static void adamw_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t step) {
@@ -98,9 +120,14 @@ static void adamw_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t st
                .step = step,
                .stochastic = c->optimizer.stochastic_rounding,
                .seed = (uint64_t)c->train.seed};
-    adamw_rows(o, m, false, a);
-    a.weight_decay = (float)c->optimizer.weight_decay;
-    adamw_rows(o, m, true, a);
+    AdamW decaying = a;
+    decaying.weight_decay = (float)c->optimizer.weight_decay;
+    const int64_t decay = first_decaying(m), end = o->adamw < o->elements ? o->adamw : gpt_elements(m);
+    int64_t state = 0;
+    for (const Range *r = o->owned; r < o->owned + o->n_owned; state += r->n, r++) {
+        adamw_run(o, m, r, state, 0, decay, a);
+        adamw_run(o, m, r, state, decay, end, decaying);
+    }
 }
 
 /* ---- muon (Jordan et al. 2024) ----------------------------------------------------------------------------
@@ -147,18 +174,19 @@ static void muon_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t ste
                   .stochastic = c->optimizer.stochastic_rounding,
                   .seed = (uint64_t)c->train.seed,
                   .first = (uint64_t)p->at};
-        const float *g = gpt_gradients(m) + p->at;
+        const float *g = gpt_gradient_at(m, p->at);
         a.size = 0.2f * sqrtf((float)(a.rows > a.cols ? a.rows : a.cols));
-        o->ops->muon_momentum(o->part_squares, o->m + p->at, g, &a, o->verdict);
-        o->ops->muon_direction(o->x[0], o->m + p->at, g, o->part_squares, &a, o->verdict);
+        o->ops->muon_momentum(o->part_squares, o->m + p->at, g, &a, &o->judged->verdict);
+        o->ops->muon_direction(o->x[0], o->m + p->at, g, o->part_squares, &a, &o->judged->verdict);
         o->ops->muon_update(gpt_weights(m) + p->at, mirror ? mirror + p->at : NULL, orthogonalise(o, &a), &a,
-                            o->verdict);
+                            &o->judged->verdict);
     }
 }
 
 void optim_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t step) {
     muon_step(o, m, c, lr, step);
     adamw_step(o, m, c, lr, step);
+    gpt_weights_share(m, false);
     gpt_weights_changed(m, gpt_mirror(m) != NULL);
 }
 

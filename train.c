@@ -146,7 +146,7 @@ static bool total_memory(const Run *r, const GptOptions *o, size_t *total, Err *
     GptMemory m;
     if (!gpt_memory(&r->c.model, o, &m, e)) return false;
     *total =
-        m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(&r->c);
+        m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(&r->c, o);
     return true;
 }
 
@@ -534,8 +534,9 @@ static bool report(Run *r, StepReport *p, Err *e) {
 /* Read the verdict on the queued step, and report it. */
 static bool settle(Run *r, Err *e) {
     const Pending *q = &r->pending;
-    Verdict v;
-    r->ops->answer(&v, sizeof v);
+    Judged judged;
+    r->ops->answer(&judged, sizeof judged);
+    const Verdict v = judged.verdict;
     const double now = now_seconds();
     StepReport p = {
         .step = q->step, .loss = v.loss, .lr = q->lr, .grad_norm = v.grad_norm, .skipped = v.skip};
@@ -560,9 +561,9 @@ static bool queue_step(Run *r, Err *e) {
     const double from = now_seconds(), tokens = (double)r->c.train.global_batch_size * r->T;
     if (!accumulate(r, e) || (r->pending.open && !settle(r, e))) return false;
     const double lr = lr_at(&r->c, ++r->step), updates = state_get(&r->state, "updates", 0);
-    optim_judge(&r->optim, r->gpt, &r->c, 1 / tokens, worst_loss(r));
+    optim_judge(&r->optim, r->gpt, &r->c, 1 / tokens, worst_loss(r), 0);
     optim_step(&r->optim, r->gpt, &r->c, lr, (uint64_t)updates + 1);
-    r->ops->ask(r->optim.verdict, sizeof *r->optim.verdict);
+    r->ops->ask(r->optim.judged, sizeof(Judged));
     r->pending = (Pending){true, r->step, lr, from > r->settled ? from : r->settled};
     return true;
 }

@@ -131,7 +131,7 @@ static void check_gradients(Gpt *m, const Golden *g, const char *name, const str
     for (int i = 0; i < n; i++) {
         char key[80];
         snprintf(key, sizeof key, "grad.%s", p[i].name);
-        float *theirs = read_f32(&g->own, key, p[i].count), *ours = gpt_gradients(m) + p[i].at;
+        float *theirs = read_f32(&g->own, key, p[i].count), *ours = gpt_gradient_at(m, 0) + p[i].at;
         double d = distance(ours, theirs, p[i].count);
         EXPECT(d < b->tensor, "%s: gradient of %s off by %.3g", name, p[i].name, d);
         for (int64_t k = p[i].count; k < p[i].padded; k++) EXPECT(ours[k] == 0, "%s: padding", p[i].name);
@@ -160,7 +160,7 @@ static void check_ten_steps(Gpt *m, const Golden *g, const char *optimizer, cons
     for (int i = 0; i < STEPS; i++) {
         Batch batch = golden_batch(g, i);
         gpt_forward_backward(m, &batch, 1.0f / (float)g->scored[i], false);
-        optim_judge(&o, m, &c, 1.0 / g->scored[i], INFINITY);
+        optim_judge(&o, m, &c, 1.0 / g->scored[i], INFINITY, 0);
         const double loss = optim_verdict(&o).loss, norm = optim_verdict(&o).grad_norm;
         EXPECT(fabs(loss / g->step_loss[i] - 1) < b->step_loss, "%s: step %d: loss %.9g, theirs %.9g", name,
                i + 1, loss, g->step_loss[i]);

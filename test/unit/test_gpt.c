@@ -79,7 +79,7 @@ TEST(gpt_learns_a_batch_by_heart) {
             for (uint64_t step = 1; step <= 30; step++) {
                 last = micro_step(m, &b, 1.0f / (B * T), false) / (B * T);
                 if (step == 1) first = last;
-                optim_judge(&o, m, &all, 1.0 / (B * T), INFINITY);
+                optim_judge(&o, m, &all, 1.0 / (B * T), INFINITY, 0);
                 optim_step(&o, m, &all, 1e-2, step);
             }
             EXPECT(fabs(first - log(131)) < 0.15, "%s: first loss %g, ln 131 = %g", types[i], first,
@@ -130,7 +130,7 @@ TEST(gpt_gradients_are_the_slopes) {
         float *w = gpt_weights(m);
         float *g = xmalloc((size_t)gpt_elements(m) * sizeof *g);
         gpt_forward_backward(m, &d.batch, 1, false);
-        memcpy(g, gpt_gradients(m), (size_t)gpt_elements(m) * sizeof *g);
+        memcpy(g, gpt_gradient_at(m, 0), (size_t)gpt_elements(m) * sizeof *g);
         for (int i = 0; i < n; i++) {
             double norm = 0, loss[2];
             for (int64_t k = p[i].at; k < p[i].at + p[i].count; k++) norm += g[k] * g[k];
@@ -158,7 +158,7 @@ static float *gradients_of(const ModelConfig *c, GptOptions o, int threads, cons
     cpu(threads);
     *loss = micro_step(m, &d->batch, 1, false);
     size_t bytes = (size_t)gpt_elements(m) * sizeof(float);
-    float *g = memcpy(xmalloc(bytes), gpt_gradients(m), bytes);
+    float *g = memcpy(xmalloc(bytes), gpt_gradient_at(m, 0), bytes);
     gpt_free(m);
     cpu(1);
     return g;
@@ -222,7 +222,7 @@ TEST(gpt_micro_batches_and_chunks_add_up) {
             parts = micro_step(small, &one, 1, i > 0);
         }
         EXPECT(fabs(parts / whole - 1) < 1e-6, "%s: loss %.9g, %.9g", all_types[type], whole, parts);
-        expect_close(gpt_gradients(small), gpt_gradients(m), gpt_elements(m), 1e-6, all_types[type]);
+        expect_close(gpt_gradient_at(small, 0), gpt_gradient_at(m, 0), gpt_elements(m), 1e-6, all_types[type]);
         gpt_free(m);
         gpt_free(small);
     }
@@ -239,7 +239,7 @@ TEST(gpt_short_batches_fit_in_long_ones) {
     gpt_forward_backward(m, &d.batch, 1, false);
     double after = micro_step(m, &brief, 1, false), first = micro_step(fresh, &brief, 1, false);
     EXPECT(after == first);
-    EXPECT(!memcmp(gpt_gradients(m), gpt_gradients(fresh), (size_t)gpt_elements(m) * sizeof(float)));
+    EXPECT(!memcmp(gpt_gradient_at(m, 0), gpt_gradient_at(fresh, 0), (size_t)gpt_elements(m) * sizeof(float)));
     gpt_free(m);
     gpt_free(fresh);
 }

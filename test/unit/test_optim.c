@@ -33,7 +33,7 @@ TEST(optim_decays_matrices_only) {
     static float before[1 << 16];
     EXPECT(gpt_elements(m) < 1 << 16);
     memcpy(before, gpt_weights(m), (size_t)gpt_elements(m) * sizeof(float));
-    optim_judge(&o, m, &c, 1, INFINITY);
+    optim_judge(&o, m, &c, 1, INFINITY, 0);
     optim_step(&o, m, &c, 0.1, 1); /* gradients are zero: only decay moves anything */
     for (int i = 0; i < n; i++)
         for (int64_t k = p[i].at; k < p[i].at + p[i].padded; k++) {
@@ -77,7 +77,7 @@ TEST(optim_clips_by_the_global_norm) {
     for (int i = 0; i < 3; i++) {
         Optim o;
         Gpt *m = optim_model(&o, "adamw");
-        float *g = gpt_gradients(m);
+        float *g = gpt_gradient_at(m, 0);
         int n;
         const Param *p = gpt_table(m, &n);
         double sum = 0;
@@ -85,7 +85,7 @@ TEST(optim_clips_by_the_global_norm) {
             for (int64_t k = p[j].at; k < p[j].at + p[j].count; k++)
                 g[k] = (float)(k % 7) - 3, sum += g[k] * g[k];
         c.optimizer.max_grad_norm = cases[i].max;
-        optim_judge(&o, m, &c, 1, INFINITY);
+        optim_judge(&o, m, &c, 1, INFINITY, 0);
         const double norm = optim_verdict(&o).grad_norm,
                      scale = cases[i].scale ? cases[i].scale : cases[i].max / norm;
         EXPECT(fabs(norm / sqrt(sum) - 1) < 1e-12, "norm %.15g, not %.15g", norm, sqrt(sum));
@@ -121,8 +121,8 @@ static void check_skips(const char *optimizer) {
         const size_t bytes = (size_t)gpt_elements(m) * sizeof(float);
         float *before = memcpy(xmalloc(bytes), gpt_weights(m), bytes), *zeros = xcalloc(1, bytes);
         *(double *)(uintptr_t)gpt_loss_sum(m) = 2 * cases[i].loss;
-        gpt_gradients(m)[5] = (float)cases[i].gradient;
-        optim_judge(&o, m, &c, 0.5, cases[i].worst);
+        gpt_gradient_at(m, 0)[5] = (float)cases[i].gradient;
+        optim_judge(&o, m, &c, 0.5, cases[i].worst, 0);
         optim_step(&o, m, &c, 1e-3, 1);
         EXPECT(!optim_verdict(&o).skip == !cases[i].skip, "%s, case %zu", optimizer, i);
         EXPECT(!memcmp(before, gpt_weights(m), bytes) == cases[i].skip, "%s, case %zu: weights", optimizer,
@@ -207,7 +207,7 @@ TEST(optim_muon_orthogonalises) {
     Gpt *m = optim_model(&o, "muon");
     int n, attention = 0, others = 0;
     const Param *p = gpt_table(m, &n);
-    float *w = gpt_weights(m), *g = gpt_gradients(m);
+    float *w = gpt_weights(m), *g = gpt_gradient_at(m, 0);
     const size_t bytes = (size_t)gpt_elements(m) * sizeof *w;
     float *moved = memcpy(xmalloc(bytes), w, bytes);
     Config c;
@@ -219,7 +219,7 @@ TEST(optim_muon_orthogonalises) {
         for (int64_t e = 0; e < p[i].count; e++)
             g[p[i].at + e] = (float)known_number(&k, e / k.row, e % k.cols); /* the same in each part */
     }
-    optim_judge(&o, m, &c, 1, INFINITY);
+    optim_judge(&o, m, &c, 1, INFINITY, 0);
     optim_step(&o, m, &c, 1, 1);
     for (int64_t i = o.adamw; i < o.elements; i++) moved[i] -= w[i];
     for (int i = 0; i < n; i++) {
@@ -248,8 +248,8 @@ TEST(optim_muon_leaves_the_rest_to_adamw) {
         m[i] = optim_model(&o[i], i ? "muon" : "adamw");
         for (uint64_t step = 1; step <= 2; step++) {
             for (int64_t k = 0; k < gpt_elements(m[i]); k++)
-                gpt_gradients(m[i])[k] = (float)(k * step % 7) - 3;
-            optim_judge(&o[i], m[i], &c, 1, INFINITY);
+                gpt_gradient_at(m[i], 0)[k] = (float)(k * step % 7) - 3;
+            optim_judge(&o[i], m[i], &c, 1, INFINITY, 0);
             optim_step(&o[i], m[i], &c, 1e-2, step);
         }
     }
@@ -282,12 +282,12 @@ TEST(optim_tells_its_memory) {
         config_defaults(&c);
         strcpy(c.optimizer.name, i ? "muon" : "adamw");
         c.model.vocab_size = 50257;
-        large[i] = optim_bytes(&c);
+        large[i] = optim_bytes(&c, NULL);
         c.model.vocab_size = 131, c.model.n_embd = 24, c.model.n_layer = 2;
         Gpt *m = gpt_create(&c.model, &(GptOptions){.ops = &ops, .train = true, .B = 1, .T = 8}, &e);
         allocated = 0;
         EXPECT(optim_create(&o, m, &c, &e), "%s", e.msg);
-        EXPECT(allocated == optim_bytes(&c), "%zu, not %zu", allocated, optim_bytes(&c));
+        EXPECT(allocated == optim_bytes(&c, NULL), "%zu, not %zu", allocated, optim_bytes(&c, NULL));
         optim_free(&o);
         gpt_free(m);
     }
