@@ -254,7 +254,9 @@ static bool json_members(Json *j, const char *key, Doc *doc, char **text, size_t
         bool is_nats = n == 4 && !memcmp(name, "nats", 4);
         json_space(j);
         if (is_text && *j->p == '"') {
+            doc->lo = (size_t)(j->p - doc->text);
             if (!json_string(j, &value, &n_value)) return false;
+            doc->hi = (size_t)(j->p - doc->text);
         } else if (is_nats && (*j->p == '-' || (*j->p >= '0' && *j->p <= '9'))) {
             if (!json_number(j, &doc->nats)) return false;
         } else if (!json_skip(j, 1)) {

@@ -3,6 +3,7 @@
 #include "checkpoint.h"
 #include "config.h"
 #include "dataloader.h"
+#include "dedup.h"
 #include "demo.h"
 #include "eval.h"
 #include "sample.h"
@@ -290,6 +291,50 @@ static bool cmd_data_inspect(const Args *a, Err *e) {
     if (out.n) fwrite(out.p, 1, out.n, stdout);
     str_free(&out);
     tokenizer_free(t);
+    return ok;
+}
+
+/* ---- gpt data dedup ---- */
+
+static const Flag dedup_flags[] = {
+    {"--input", "FILE", "documents: .jsonl (one a line) or .txt (one each), plain or .gz", true},
+    {"--out", "DIR", "folder for kept_000000.jsonl.gz, dropped_000000.jsonl.gz, ..., report.json", false},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--bands", "N", "bands; sharing one makes two documents near-duplicates (14)", false},
+    {"--rows", "N", "rows a band: minima that must all agree (8)", false},
+    {"--ngram", "N", "words a shingle (5)", false},
+    {"--keep", "first|longest|score", "which document of a cluster stays (first)", false},
+    {"--score", "NAME", "with --keep score: the number that ranks documents, such as scores.quality", false},
+    {"--memory", "BYTES", "memory for sorting; more goes through the disk (1G)", false},
+    {"--threads", "N", "threads (all); the result is the same for any number", false},
+    {"--overwrite", NULL, "replace another job's results", false},
+    {0}};
+
+static bool cmd_data_dedup(const Args *a, Err *e) {
+    const char *const *words = (const char *const[]){"first", "longest", "score", NULL};
+    DedupJob job = {.key = arg(a, "--key", NULL),
+                    .score = arg(a, "--score", NULL),
+                    .bands = 14,
+                    .rows = 8,
+                    .ngram = 5,
+                    .overwrite = arg(a, "--overwrite", NULL) != NULL};
+    int keep;
+    uint64_t counts[2] = {0};
+    const char **files = arg_many(a, "--input", &job.n_files);
+    job.files = files;
+    bool ok = arg_needed(a, "--input", e) && (job.out = arg_needed(a, "--out", e)) &&
+              arg_int(a, "--bands", 1, 256, &job.bands, e) && arg_int(a, "--rows", 1, 64, &job.rows, e) &&
+              arg_int(a, "--ngram", 1, 64, &job.ngram, e) && arg_word(a, "--keep", words, &keep, e) &&
+              arg_count(a, "--memory", 1000000000, &job.memory, e) &&
+              arg_int(a, "--threads", 0, 1024, &job.threads, e);
+    job.keep = ok ? (DedupKeep)keep : DEDUP_FIRST;
+    if (ok && (job.keep == DEDUP_SCORE) != (job.score != NULL))
+        ok = err_usage(e, "gpt data dedup: --keep score and --score NAME need each other");
+    ok = ok && dedup_run(&job, counts, e);
+    if (ok && counts[0] + counts[1])
+        note("%llu documents stay, %llu are near-duplicates", (unsigned long long)counts[0],
+             (unsigned long long)counts[1]);
+    free(files);
     return ok;
 }
 
@@ -824,6 +869,7 @@ static const Command commands[] = {
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
      cmd_data_demo},
     {"data shard", "text to token shards", shard_flags, cmd_data_shard},
+    {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup},
     {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect},
     {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
      cmd_tokenizer_train},

@@ -1,0 +1,351 @@
+/* stage.c - floor 2: see stage.h. */
+#include "stage.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+typedef unsigned long long ull;
+
+/* ---- lines of JSON --------------------------------------------------------------------------------------- */
+
+void json_put_string(Str *out, const char *s, size_t n) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+    size_t done = 0;
+    str_put(out, "\"", 1);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c >= ' ' && c != '"' && c != '\\') continue;
+        str_put(out, s + done, i - done);
+        done = i + 1;
+        const char *simple = c ? strchr(from, c) : NULL;
+        if (simple)
+            str_put(out, (char[2]){'\\', to[simple - from]}, 2);
+        else
+            str_printf(out, "\\u%04x", c);
+    }
+    str_put(out, s + done, n - done);
+    str_put(out, "\"", 1);
+}
+
+void item_put(Str *out, const Item *it, const char *text, size_t n, const char *extra) {
+    const char *line = it->line;
+    size_t end = it->n_line;
+    if (!line) {
+        str_puts(out, "{\"text\": ");
+        json_put_string(out, text ? text : it->doc.text, text ? n : it->doc.n);
+    } else {
+        while (line[end - 1] != '}') end--; /* white space may follow the object */
+        end--;
+        size_t at = text ? it->doc.hi : 0;
+        if (text) str_put(out, line, it->doc.lo), json_put_string(out, text, n);
+        str_put(out, line + at, end - at);
+    }
+    if (extra) str_puts(out, ", "), str_puts(out, extra);
+    str_puts(out, "}\n");
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------- */
+
+enum { CHUNK = 1 << 20, LONGEST = 1 << 28 };
+
+typedef struct Reader {
+    Docs docs;
+    const char *key;
+    uint64_t n_documents;
+} Reader;
+
+/* A .txt file is one document, which comes in pieces. */
+static bool read_rest(Reader *r, Doc *whole, Err *e) {
+    Str all = {0};
+    Doc piece;
+    str_put(&all, whole->text, whole->n);
+    free(whole->text);
+    bool ok;
+    while ((ok = docs_next(&r->docs, &piece, e)) && piece.text) {
+        str_put(&all, piece.text, piece.n);
+        free(piece.text);
+        if (all.n > LONGEST) {
+            ok = err_set(e, "%s: a document of over %d MiB; split it up", whole->file, LONGEST >> 20);
+            break;
+        }
+    }
+    whole->text = all.p, whole->n = all.n;
+    return ok;
+}
+
+static bool chunk_read(Reader *r, Chunk *c, Err *e) {
+    c->first = r->n_documents;
+    while (c->bytes < CHUNK) {
+        Doc doc;
+        if (!docs_next(&r->docs, &doc, e)) return false;
+        if (!doc.text) break;
+        if (!doc.line && !read_rest(r, &doc, e)) return free(doc.text), false;
+        if (c->n == c->cap)
+            c->items = xrealloc(c->items, (size_t)(c->cap = 2 * c->cap + 64) * sizeof *c->items);
+        c->items[c->n++] = (Item){.doc = doc};
+        c->bytes += doc.n;
+        r->n_documents++;
+    }
+    return true;
+}
+
+static void chunk_free(Chunk *c) {
+    for (int i = 0; i < c->n; i++) {
+        free(c->items[i].doc.text);
+        free(c->items[i].line);
+    }
+    free(c->items);
+    for (int i = 0; i < STAGE_OUTS; i++) str_free(&c->out[i]);
+    *c = (Chunk){0};
+}
+
+/* ---- working --------------------------------------------------------------------------------------------- */
+
+/* A gzip member without a name or a time, so that the same text gives the same bytes. */
+static void compress_member(Str *s) {
+    z_stream z = {0};
+    CHECK(s->n < UINT32_MAX, "a chunk of %zu bytes", s->n);
+    CHECK(deflateInit2(&z, 4, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) == Z_OK, "out of memory");
+    size_t cap = deflateBound(&z, s->n);
+    char *packed = xmalloc(cap + 1);
+    z.next_in = (unsigned char *)(s->p ? s->p : packed), z.avail_in = (unsigned)s->n;
+    z.next_out = (unsigned char *)packed, z.avail_out = (unsigned)cap;
+    CHECK(deflate(&z, Z_FINISH) == Z_STREAM_END);
+    size_t n = cap - z.avail_out;
+    deflateEnd(&z);
+    str_free(s);
+    *s = (Str){packed, n, cap + 1};
+    packed[n] = 0;
+}
+
+static void chunk_work(const Stage *s, Chunk *c) {
+    for (int i = 0; i < c->n && !c->e.code; i++) {
+        Item *it = &c->items[i];
+        if (it->doc.line) {
+            it->n_line = it->doc.n;
+            it->line = memcpy(xmalloc(it->n_line + 1), it->doc.text, it->n_line + 1);
+        }
+        doc_text(&it->doc, s->key ? s->key : "text", &c->e);
+    }
+    if (!c->e.code) s->work(s->ctx, c);
+    for (int i = 0; i < STAGE_OUTS && s->gzip; i++)
+        if (c->out[i].n) compress_member(&c->out[i]);
+}
+
+typedef struct Chunks {
+    Chunk *chunk;
+    int n, cap;
+} Chunks;
+
+static bool chunks_read(Reader *r, Chunks *b, Err *e) {
+    bool ok = true;
+    for (b->n = 0; b->n < b->cap && ok; b->n++) {
+        ok = chunk_read(r, &b->chunk[b->n], e);
+        if (ok && !b->chunk[b->n].n) break;
+    }
+    return ok;
+}
+
+/* In order, up to the first chunk with an error. */
+static bool chunks_write(Chunks *b, OutFile *const out[STAGE_OUTS], uint64_t *tally, Err *e) {
+    bool ok = true;
+    for (int k = 0; k < b->n; k++) {
+        Chunk *c = &b->chunk[k];
+        if (ok && c->e.code) *e = c->e, ok = false;
+        for (int i = 0; i < STAGE_OUTS && ok; i++)
+            if (out[i]) file_put(out[i], c->out[i].p, c->out[i].n);
+        for (int i = 0; i < STAGE_TALLIES && ok; i++) tally[i] += c->tally[i];
+        chunk_free(c);
+    }
+    b->n = 0;
+    return ok;
+}
+
+/* One thread reads the next chunks while the others work on these. */
+static bool pump(const Stage *s, Reader *r, int threads, OutFile *const out[STAGE_OUTS], uint64_t *tally,
+                 Err *e) {
+    Chunks turn[2];
+    Err unread = {0};
+    for (int i = 0; i < 2; i++)
+        turn[i] = (Chunks){xcalloc((size_t)threads + 1, sizeof(Chunk)), 0, threads + 1};
+    bool ok = chunks_read(r, &turn[0], &unread);
+    for (int at = 0; turn[at].n; at ^= 1) {
+        Chunks *now = &turn[at];
+#pragma omp taskgroup
+        {
+#pragma omp taskloop grainsize(1) nogroup
+            for (int i = 0; i < now->n; i++) chunk_work(s, &now->chunk[i]);
+            if (ok) ok = chunks_read(r, &turn[!at], &unread);
+        }
+        ok = chunks_write(now, out, tally, e) && ok;
+        if (e->code) break;
+    }
+    if (unread.code) err_set(e, "%s", unread.msg); /* but an error in a document before it comes first */
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < turn[i].cap; k++) chunk_free(&turn[i].chunk[k]);
+        free(turn[i].chunk);
+    }
+    return ok;
+}
+
+bool stage_file(const Stage *s, const char *path, OutFile *const out[STAGE_OUTS], uint64_t *tally, Err *e) {
+    const int threads = s->threads > 0 ? s->threads : omp_get_max_threads();
+    Reader r = {.key = s->key};
+    bool ok = docs_open(&r.docs, &path, 1, e);
+    if (!ok) return false;
+#pragma omp parallel num_threads(threads)
+#pragma omp single
+    ok = pump(s, &r, threads, out, tally, e);
+    docs_close(&r.docs);
+    return ok;
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------------------ */
+
+char *job_path(const Job *job, const char *name, int file) {
+    Str s = {0};
+    str_printf(&s, "%s/work/%s", job->out, name);
+    if (file >= 0) str_printf(&s, "_%06d", file);
+    return s.p;
+}
+
+static char *part_path(const Job *job, int out, int file) {
+    Str s = {0};
+    str_printf(&s, "%s/%s_%06d.jsonl.gz", job->out, job->names[out], file);
+    return s.p;
+}
+
+static bool describe(const Job *job, const char *what, Str *s, Err *e) {
+    str_printf(s, "{\"job\": %s,\n \"input\": [", what);
+    for (int i = 0; i < job->n_files; i++) {
+        struct stat st;
+        if (stat(job->files[i], &st) != 0) return err_set(e, "%s: cannot open: no such file", job->files[i]);
+        str_puts(s, i ? ",\n  [" : "\n  [");
+        json_put_string(s, job->files[i], strlen(job->files[i]));
+        str_printf(s, ", %llu, %lld.%09ld]", (ull)st.st_size, (long long)st.st_mtim.tv_sec,
+                   st.st_mtim.tv_nsec);
+    }
+    str_puts(s, "]}\n");
+    return true;
+}
+
+static bool starts_with(const char *s, const char *with) {
+    return !strncmp(s, with, strlen(with));
+}
+
+/* Removes what a job has written, and nothing else. */
+static bool job_clear(const Job *job, Err *e) {
+    char **names;
+    int n;
+    if (!dir_list(job->out, &names, &n, e)) return false;
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        bool ours =
+            !strcmp(names[i], "work") || !strcmp(names[i], "report.json") || !strcmp(names[i], "job.json");
+        for (int k = 0; k < STAGE_OUTS; k++)
+            ours |= starts_with(names[i], job->names[k]) && names[i][strlen(job->names[k])] == '_' &&
+                    strstr(names[i], ".jsonl.gz");
+        char *path = path_join(job->out, names[i]);
+        if (ours) ok = dir_remove(path, e);
+        free(path);
+    }
+    names_free(names, n);
+    return ok;
+}
+
+/* What kind of job is in the folder: 0 none, 1 this one, 2 another. */
+static bool job_found(const char *path, const Str *now, int *found, Err *e) {
+    char *then;
+    size_t n;
+    *found = 0;
+    if (!path_exists(path)) return true;
+    if (!file_read(path, SIZE_MAX / 2, &then, &n, e)) return false;
+    *found = n == now->n && !memcmp(then, now->p, n) ? 1 : 2;
+    free(then);
+    return true;
+}
+
+bool job_open(Job *job, const char *what, bool overwrite, Err *e) {
+    Docs d;
+    Str now = {0};
+    int found;
+    if (!job->n_files) return err_usage(e, "no input files");
+    if (!docs_open(&d, job->files, job->n_files, e)) return false;
+    docs_close(&d);
+    char *path = path_join(job->out, "job.json"), *work = path_join(job->out, "work");
+    char *report = path_join(job->out, "report.json");
+    bool ok = dir_make(job->out, e) && describe(job, what, &now, e) && job_found(path, &now, &found, e);
+    if (ok && found == 2 && !overwrite)
+        ok = err_set(e, "%s: holds another job, or its input has changed; give --overwrite or another folder",
+                     job->out);
+    if (ok && found && overwrite) ok = job_clear(job, e);
+    job->done = ok && path_exists(report);
+    if (ok && !job->done) ok = dir_make(work, e) && file_write(path, now.p, now.n, e);
+    if (job->done) ok = dir_remove(work, e);
+    if (job->done) note("%s: is complete; --overwrite would do it again", job->out);
+    free(path), free(work), free(report);
+    str_free(&now);
+    return ok;
+}
+
+/* A part is there when its counts are, which are written last. */
+static bool part_found(const char *path, uint64_t *counts, Err *e) {
+    char *data;
+    size_t n;
+    if (!file_read(path, 1 << 16, &data, &n, e)) return false;
+    bool ok = n == (STAGE_TALLIES + 1) * sizeof *counts;
+    if (ok) memcpy(counts, data, STAGE_TALLIES * sizeof *counts);
+    uint64_t crc;
+    if (ok) memcpy(&crc, data + STAGE_TALLIES * sizeof *counts, sizeof crc);
+    ok = ok && crc == crc32_of(0, counts, STAGE_TALLIES * sizeof *counts);
+    free(data);
+    return ok || err_set(e, "%s: is damaged; remove it to do its file again", path);
+}
+
+static bool part_run(const Job *job, const Stage *s, int file, const char *mark, uint64_t *counts, Err *e) {
+    OutFile f[STAGE_OUTS] = {0}, *out[STAGE_OUTS];
+    bool ok = true;
+    for (int i = 0; i < STAGE_OUTS && ok; i++) {
+        char *path = part_path(job, i, file);
+        ok = file_create(out[i] = &f[i], path, e);
+        free(path);
+    }
+    ok = ok && stage_file(s, job->files[file], out, counts, e);
+    for (int i = 0; i < STAGE_OUTS && ok; i++) {
+        Str nothing = {0};
+        compress_member(&nothing);
+        if (!f[i].n) file_put(&f[i], nothing.p, nothing.n); /* a file of no bytes is no gzip file */
+        str_free(&nothing);
+        ok = file_commit(&f[i], e);
+    }
+    for (int i = 0; i < STAGE_OUTS; i++) file_abandon(&f[i]);
+    uint64_t all[STAGE_TALLIES + 1];
+    memcpy(all, counts, STAGE_TALLIES * sizeof *counts);
+    all[STAGE_TALLIES] = crc32_of(0, counts, STAGE_TALLIES * sizeof *counts);
+    return ok && file_write(mark, all, sizeof all, e);
+}
+
+bool job_run(const Job *job, const Stage *s, void (*begin)(void *ctx, int file), void *ctx, uint64_t *tally,
+             Err *e) {
+    bool ok = true;
+    for (int i = 0; i < job->n_files && ok; i++) {
+        uint64_t counts[STAGE_TALLIES] = {0};
+        char *mark = job_path(job, "part", i);
+        if (begin) begin(ctx, i);
+        ok = path_exists(mark) ? part_found(mark, counts, e) : part_run(job, s, i, mark, counts, e);
+        for (int k = 0; k < STAGE_TALLIES; k++) tally[k] += counts[k];
+        free(mark);
+    }
+    return ok;
+}
+
+bool job_close(const Job *job, const char *report, Err *e) {
+    char *path = path_join(job->out, "report.json"), *work = path_join(job->out, "work");
+    bool ok = file_write(path, report, strlen(report), e) && dir_remove(work, e);
+    free(path), free(work);
+    return ok;
+}
