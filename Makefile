@@ -7,7 +7,7 @@
 #   make cuda-on-cpu  the CUDA kernels, compiled for the CPU, each access checked: their tests, without a GPU
 #
 # Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   BUILD=folder   SAN=address,undefined   V=1
-#        CUDA=/path/to/nvcc (CUDA= builds without)   GPU_ARCH="80 90"
+#        CUDA=/path/to/nvcc (CUDA= builds without)   GPU_ARCH="80 90"   MPI=/path/to/mpicc (MPI= builds without)
 
 ifeq ($(origin CC),default)
 CC     := gcc
@@ -19,7 +19,8 @@ SAN    ?=
 Q      := $(if $(V),,@)
 PYTHON ?= python3
 
-ROOMS := $(filter-out main,$(patsubst %.c,%,$(wildcard *.c)))
+WIRES := comm_mpi comm_nccl
+ROOMS := $(filter-out main $(WIRES),$(patsubst %.c,%,$(wildcard *.c)))
 
 # A loop that clang does not vectorise is no error, nor is how gcc once passed wide vectors.
 WARN   := -Wall -Wextra -Wshadow -Werror -Wno-format-zero-length -Wno-pass-failed -Wno-psabi
@@ -63,25 +64,41 @@ CUDA_CC   := $(CUDA) --threads 0 -std=c++17 -O3 -lineinfo -I. -Xcompiler -Wall,-
     $(foreach a,$(lastword $(GPU_ARCH)),-gencode arch=compute_$a,code=compute_$a)
 LIBS      += -L$(CUDA_ROOT)/lib64 -Wl,-rpath,$(CUDA_ROOT)/lib64 -lcudart_static -lcublasLt -lstdc++ -lpthread -ldl -lrt
 endif
-CUDA_FLAG := $(if $(CUDA),-DGPT_CUDA)
+FLAGS_OF_ops := $(if $(CUDA),-DGPT_CUDA)
+
+# MPI: what its compiler's wrapper would say to the compiler, if that links.
+MPI      ?= $(shell command -v mpicc)
+MPI_SAYS := $(if $(MPI),$(shell $(MPI) -show 2>/dev/null))
+MPI_CC   := $(patsubst -I%,-isystem %,$(filter -I%,$(MPI_SAYS))) $(filter -D% -pthread,$(MPI_SAYS))
+MPI_LIBS := $(filter -L% -l% -Wl%,$(MPI_SAYS))
+ifeq ($(if $(MPI_SAYS),$(call try,$(HASH)include <mpi.h>,$(MPI_CC) $(MPI_LIBS))),1)
+MPI_IS   := $(shell printf '%s\n' '$(HASH)include <mpi.h>' '$(HASH)ifdef OPEN_MPI' \
+    'Open MPI OMPI_MAJOR_VERSION.OMPI_MINOR_VERSION.OMPI_RELEASE_VERSION' '$(HASH)else' 'MPICH MPICH_VERSION' \
+    '$(HASH)endif' | $(CC) $(MPI_CC) -E -P -x c - | tail -n 1 | sed 's/ *\. */./g; s/"//g')
+FLAGS_OF_comm := -DGPT_MPI
+FLAGS_OF_comm_mpi := $(MPI_CC)
+ROOMS    += comm_mpi
+LIBS     += $(MPI_LIBS)
+endif
 
 OBJS   := $(ROOMS:%=$(BUILD)/%.o) $(CUDA_OBJS)
 TOBJS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/unit/*.c test/ops/*.c))
+PAR    := $(if $(MPI_IS),$(patsubst %.c,$(BUILD)/%,$(wildcard test/parallel/*.c)))
 FUZZ   := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 
 $(BIN): $(OBJS) $(BUILD)/main.o
 	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
-	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); CUDA: $(or $(CUDA_IS),no); MPI: no"
+	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); CUDA: $(or $(CUDA_IS),no); MPI: $(or $(MPI_IS),no)"
 
 # Everything is built again when the compiler or its flags change.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL) $(CUDA_CC)' | cmp -s - $@ || echo '$(CC) $(ALL) $(CUDA_CC)' >$@
+	@echo '$(CC) $(ALL) $(CUDA_CC) $(MPI_SAYS)' | cmp -s - $@ || echo '$(CC) $(ALL) $(CUDA_CC) $(MPI_SAYS)' >$@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  $<"
-	$Q$(CC) $(ALL) $(if $(filter %/ops.o,$@),$(CUDA_FLAG)) -c $< -o $@
+	$Q$(CC) $(ALL) $(FLAGS_OF_$*) -c $< -o $@
 
 $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -100,6 +117,10 @@ $(BUILD)/test/run: $(OBJS) $(TOBJS)
 	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
 
 .PRECIOUS: $(BUILD)/test/fuzz/%.o
+.SECONDARY: $(PAR:=.o)
+$(BUILD)/test/parallel/%: $(BUILD)/test/parallel/%.o $(OBJS)
+	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
+
 $(BUILD)/fuzz/%: $(BUILD)/test/fuzz/%.o $(OBJS)
 	@mkdir -p $(@D)
 	$Q$(CC) $(ALL) -fsanitize=fuzzer $^ -o $@ $(LIBS)
