@@ -11,6 +11,7 @@ floor() {
     ngram | classifier | pii | rules | language | html | warc | normalise) echo 2 ;; # what curate.c asks
     gpt | params | curate | report) echo 3 ;;
     optim | checkpoint | tensors | llmc | sample) echo 4 ;;
+    cost) echo 4 ;; # what a step of training costs
     eval | plan | bench) echo 5 ;;
     train) echo 6 ;;
     main) echo 7 ;;
