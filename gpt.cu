@@ -466,6 +466,10 @@ static void cuda_wait(void) {
     CUDA(cudaStreamSynchronize(queue));
 }
 
+static void *cuda_queue(void) {
+    return queue;
+}
+
 static void cuda_release(void *p) {
     if (!p) return;
     cuda_wait();
@@ -738,14 +742,19 @@ static cublasStatus_t plan_run(Plan *l, const cublasLtMatmulAlgo_t *algo, const 
                           l->d, algo, gpu.blas_scratch, LT_SCRATCH, queue);
 }
 
+/* splitmix64's finalizer: one to one, and each bit of z moves half of the result's (Steele et al. 2014). */
+static __device__ inline uint64_t mix(uint64_t z) {
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
 /* *sum += a hash of x [n], in any order the same; 0 if x is 0. */
 static __global__ void fingerprint(unsigned long long *sum, const uint16_t *x, int64_t n) {
     unsigned long long all = 0;
     const int64_t step = (int64_t)gridDim.x * blockDim.x;
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
-        const unsigned long long h = ((unsigned long long)i << 16 | x[i]) * 0x9e3779b97f4a7c15ull;
-        if (x[i]) all += (h ^ h >> 29) * 0xbf58476d1ce4e5b9ull;
-    }
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
+        if (x[i]) all += mix((uint64_t)i << 16 | x[i]);
     atomicAdd(sum, all);
 }
 
@@ -1574,8 +1583,48 @@ static __global__ void __launch_bounds__(Row<T>::THREADS)
     }
 }
 
+/* Without a norm: x [n] = a + b, and dropped = x, if present; b and dropped with dropout, each by its mask. Bytes a
+ * number in bf16: reads 4, writes 2 or 4. 1 FLOP, and a random word where there is dropout. */
+template <typename T>
+static __global__ void residual(Tensor x, Tensor dropped, Tensor a, Tensor b, int64_t n, Mask of_b,
+                                Mask of_x) {
+    enum { N = Row<T>::N };
+    const int64_t step = (int64_t)gridDim.x * blockDim.x * N;
+    for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * N; i < n; i += step) {
+        Words<T, N> words, more;
+        float v[N], d[N];
+        load(words, a, i, n - i), load(more, b, i, n - i);
+        unpack(v, words), unpack(d, more);
+        if (of_b.least) dropout<T>(d, N, of_b, of_b.row0 + i);
+#pragma unroll
+        for (int j = 0; j < N; j++) v[j] += d[j];
+        pack(words, v, x.dtype);
+        store(x, i, n - i, words);
+        if (!dropped.p) continue;
+        if (of_x.least) dropout<T>(v, N, of_x, of_x.row0 + i);
+        pack(words, v, dropped.dtype);
+        store(dropped, i, n - i, words);
+    }
+}
+
+/* For a tensor [n, C] as one long row. */
+static Mask mask_of_numbers(const Dropout *d, int64_t C) {
+    Mask m = mask_of(d);
+    m.row0 *= (uint64_t)C;
+    return m;
+}
+
+static void run_residual(Tensor x, Tensor dropped, Tensor a, Tensor b, int64_t n, int64_t C, const Mask &of_b,
+                         const Mask &of_x) {
+    const Form form = form_of(C, {x, dropped, a, b}, {});
+    launch(KERNEL_FOR(form, residual), grid_for(n * C, form == ALL_BF16 ? 8 : 4, 256), 256, 0, x, dropped, a,
+           b, n * C, of_b, of_x);
+}
+
 static void cuda_norm_forward(Tensor h, Tensor x_out, float *mean, float *rstd, Tensor x_in, Tensor delta,
                               const float *g, const float *b, float eps, int64_t n, int64_t C, Dropout drop) {
+    if (!g && delta.p) run_residual(x_out, NO_TENSOR, x_in, delta, n, C, mask_of_numbers(&drop, C), Mask());
+    if (!g) return;
     const unsigned team = norm_team(C, FORWARD_SHARE), rows = team == WARP ? TEAMS / WARP : 1;
     const unsigned blocks = (unsigned)ceil_div(n, (int64_t)rows);
     const Form form = norm_form(team, C, {h, x_out, x_in, delta}, {g, b});
@@ -1679,6 +1728,7 @@ static __global__ void norm_add_pieces(float *dg, float *db, const float *pieces
 static void cuda_norm_backward(Tensor dx, Tensor ddelta, Tensor dx_in, Tensor dh, Tensor x, const float *mean,
                                const float *rstd, const float *g, float *dg, float *db, bool accumulate,
                                bool post, int64_t n, int64_t C, Dropout drop) {
+    if (!g) return run_residual(dx, ddelta, dx_in, dh, n, C, Mask(), mask_of_numbers(&drop, C));
     const unsigned team = norm_team(C, BACKWARD_SHARE), teams = team < TEAMS ? TEAMS / team : 1;
     const int64_t rounds = ceil_div(n, (int64_t)teams), threads = (int64_t)team * teams,
                   most = SMS * (threads < Row<bf16>::THREADS ? Row<bf16>::THREADS / threads : 1);
@@ -1729,7 +1779,7 @@ static __global__ void embed_forward(Tensor x, const int32_t *tokens, const int3
 #pragma unroll
     for (int k = 0; k < SLICE_PARTS; k++) {
         const int c = slice_column(k);
-        load(te[k], wte, token + c, C - c, AGAIN);
+        load(te[k], wte, token + c, token < 0 ? 0 : C - c, AGAIN);
         load(pe[k], wpe, place + c, C - c, AGAIN);
     }
 #pragma unroll
@@ -1875,6 +1925,11 @@ static __device__ inline void add_to_row(Tensor to, int64_t row, const float (&s
     }
 }
 
+/* Does a run of keys begin at i? A token of -1 has none: no row of dwte is its. */
+static __device__ inline bool run_begins(const uint64_t *keys, int64_t i, int64_t n) {
+    return i < n && keys[i] >> 32 != UINT32_MAX && (i == 0 || keys[i - 1] >> 32 != keys[i] >> 32);
+}
+
 /* A warp a key: if it is the first of its token, the warp adds all rows of the token, unless they are
  * many, when the block does, each warp every EMBED_WARPS-th. Bytes a number in bf16: reads 2 (dx), and
  * reads and writes 8 for each number of a token's row of dwte; 1 FLOP, and a random word where there is
@@ -1886,8 +1941,7 @@ static __global__ void __launch_bounds__(WARP *EMBED_WARPS, 2)
     __shared__ int64_t ends[EMBED_WARPS];
     __shared__ float part[EMBED_WARPS][EMBED_SLICE];
     const int64_t base = (int64_t)blockIdx.x * EMBED_WARPS, mine = base + threadIdx.y;
-    const bool first = mine < n && (mine == 0 || keys[mine - 1] >> 32 != keys[mine] >> 32);
-    const int64_t end = first ? run_end(keys, mine, n) : mine;
+    const int64_t end = run_begins(keys, mine, n) ? run_end(keys, mine, n) : mine;
     float sum[SLICE_PARTS][FOUR];
     if (threadIdx.x == 0) ends[threadIdx.y] = end;
     if (end > mine && end - mine <= LONG_RUN) {
@@ -1924,13 +1978,16 @@ static __global__ void __launch_bounds__(WARP *EMBED_WARPS, 2)
 static void cuda_embed_backward(float *dwte, float *dwpe, Tensor dx, Tensor dh, const int32_t *tokens,
                                 int64_t n, int64_t T, int64_t C, bool accumulate, Dropout drop) {
     const Form form = form_of(C, {dx, dh}, {dwte, dwpe});
-    const unsigned slices = slices_of(C);
-    const uint64_t *keys = sort_tokens(tokens, n);
-    launch(KERNEL_FOR(form, embed_backward_tokens), dim3((unsigned)ceil_div(n, (int64_t)EMBED_WARPS), slices),
-           dim3(WARP, EMBED_WARPS), 0, fp32(dwte), dx, dh, keys, n, (int)C, mask_of(&drop));
-    launch(KERNEL_FOR(form, embed_backward_positions),
-           dim3((unsigned)ceil_div(T, (int64_t)EMBED_WARPS), slices), dim3(WARP, EMBED_WARPS), 0, fp32(dwpe),
-           dx, dh, n, T, (int)C, accumulate, mask_of(&drop));
+    const Mask mask = mask_of(&drop);
+    const dim3 block(WARP, EMBED_WARPS);
+    dim3 grid((unsigned)ceil_div(n, (int64_t)EMBED_WARPS), slices_of(C));
+    if (dwte)
+        launch(KERNEL_FOR(form, embed_backward_tokens), grid, block, 0, fp32(dwte), dx, dh,
+               sort_tokens(tokens, n), n, (int)C, mask);
+    grid.x = (unsigned)ceil_div(T, (int64_t)EMBED_WARPS);
+    if (dwpe)
+        launch(KERNEL_FOR(form, embed_backward_positions), grid, block, 0, fp32(dwpe), dx, dh, n, T, (int)C,
+               accumulate, mask);
 }
 
 /* ---- classifier ------------------------------------------------------------------------------------------ */
@@ -1946,34 +2003,26 @@ static __device__ inline void unpack_logits(float (&x)[N], const Words<T, N> &z,
         if (j >= have) x[j] = -INFINITY;
 }
 
-/* A block a row. It reads the row once, for its maximum and, relative to the maximum so far, the sum of
- * exponentials (Milakov & Gimelshein 2018); if `keep`, into shared memory, where it finds it for the
- * gradient; else once more, from the L2 cache as a rule. Bytes a logit in bf16: reads 2, writes 2. 2
- * exponentials and 8 other FLOPs. */
+/* Maximum and, relative to the maximum so far, sum of exponentials of a row, for all threads of the block (Milakov &
+ * Gimelshein 2018). The row is read once, and stays in `kept`, if not NULL. */
 template <typename T>
-static __global__ void __launch_bounds__(CLASSIFIER_THREADS, 2)
-    classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets, float scale,
-               int V, int Vp, bool keep) {
+static __device__ inline ClassPart read_row(Words<T, Row<T>::N> *kept, Tensor logits, int64_t at, int V,
+                                            int Vp) {
     enum { N = Row<T>::N, STEP = CLASSIFIER_THREADS * N };
-    DYNAMIC_SHARED(room);
-    Words<T, N> *kept = (Words<T, N> *)room;
-    const int64_t row = blockIdx.x, at = row * Vp;
-    const int target = targets[row];
-    float top = -FLT_MAX, sum = 0, x[N], z_target = 0;
-    if (target >= 0) z_target = number_at(logits, at + target); /* before dlogits may take its place */
+    float top = -FLT_MAX, sum = 0, x[N];
     for (int c0 = threadIdx.x * N; c0 < Vp; c0 += CLASSIFIER_BATCH * STEP) {
         Words<T, N> z[CLASSIFIER_BATCH];
 #pragma unroll
         for (int u = 0; u < CLASSIFIER_BATCH; u++) {
             const int c = c0 + u * STEP;
-            load(z[u], logits, at + c, Vp - c, keep ? ONCE : AGAIN);
+            load(z[u], logits, at + c, Vp - c, kept ? ONCE : AGAIN);
         }
 #pragma unroll
         for (int u = 0; u < CLASSIFIER_BATCH; u++) {
             const int c = c0 + u * STEP;
             float high = top;
             if (c >= Vp) break;
-            if (keep) kept[c / N] = z[u];
+            if (kept) kept[c / N] = z[u];
             unpack_logits(x, z[u], V - c);
 #pragma unroll
             for (int j = 0; j < N; j++) high = fmaxf(high, x[j]);
@@ -1984,42 +2033,149 @@ static __global__ void __launch_bounds__(CLASSIFIER_THREADS, 2)
             top = high;
         }
     }
-    const float peak = team_max(top);
-    sum = team_sum(sum * __expf(top - peak));
-    if (threadIdx.x == 0) loss[row] = target < 0 ? 0 : logf(sum) + (peak - z_target);
-    if (!dlogits.p && !best) return;
+    ClassPart p = {};
+    p.max = team_max(top);
+    p.sum = team_sum(sum * __expf(top - p.max));
+    return p;
+}
 
-    const float k = target < 0 ? 0 : scale / sum;
-    int first = V;
+/* The gradient of a row, if asked for, of whose vocabulary it has columns first .. first + V. Reads what read_row kept,
+ * or the row once more, from the L2 cache as a rule. Returns the first of this thread's columns with the maximum; V:
+ * it has none. */
+template <typename T>
+static __device__ inline int write_row(Tensor dlogits, const Words<T, Row<T>::N> *kept, Tensor logits,
+                                       int64_t at, const ClassPart &all, int target, int first, float scale,
+                                       int V, int Vp) {
+    enum { N = Row<T>::N, STEP = CLASSIFIER_THREADS * N };
+    const float k = target < 0 ? 0 : scale / all.sum;
+    int best = V;
     for (int c = threadIdx.x * N; c < Vp; c += STEP) {
         Words<T, N> z;
-        if (keep)
+        float x[N];
+        if (kept)
             z = kept[c / N];
         else
             load(z, logits, at + c, Vp - c);
         unpack_logits(x, z, V - c);
 #pragma unroll
-        for (int j = 0; j < N; j++) {
-            if (x[j] == peak) first = min(first, c + j);
-            x[j] = c + j < V ? __expf(x[j] - peak) * k - (c + j == target ? scale : 0) : 0;
-        }
+        for (int j = 0; j < N; j++)
+            if (x[j] == all.max) best = min(best, c + j);
         if (!dlogits.p) continue;
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            x[j] = c + j < V ? __expf(x[j] - all.max) * k - (first + c + j == target ? scale : 0) : 0;
         pack(z, x, dlogits.dtype);
         store(dlogits, at + c, Vp - c, z);
     }
+    return best;
+}
+
+/* The target's logit, if it is one of columns first .. first + V. */
+static __device__ inline float target_of(Tensor logits, int64_t at, int target, int first, int V) {
+    const bool here = target >= first && target < first + V;
+    return here ? number_at(logits, at + target - first) : 0;
+}
+
+static __device__ inline float loss_of(const ClassPart &all, int target) {
+    return target < 0 ? 0 : logf(all.sum) + (all.max - all.target);
+}
+
+/* The first of the block's columns with the maximum; 0: there were only NaNs. */
+static __device__ inline int best_of(int best, int V) {
+    best = -team_max(-best);
+    return best < V ? best : 0;
+}
+
+/* A block a row; `keep`: in shared memory. Bytes a logit in bf16: reads 2, writes 2. 2 exponentials and 8 other FLOPs. */
+template <typename T>
+static __global__ void __launch_bounds__(CLASSIFIER_THREADS, 2)
+    classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets, float scale,
+               int V, int Vp, bool keep) {
+    DYNAMIC_SHARED(room);
+    Words<T, Row<T>::N> *kept = keep ? (Words<T, Row<T>::N> *)room : NULL;
+    const int64_t row = blockIdx.x, at = row * Vp;
+    const int target = targets[row];
+    const float z_target = target_of(logits, at, target, 0, V); /* before dlogits may take its place */
+    ClassPart all = read_row<T>(kept, logits, at, V, Vp);
+    all.target = z_target;
+    if (threadIdx.x == 0) loss[row] = loss_of(all, target);
+    if (!dlogits.p && !best) return;
+    const int mine = write_row<T>(dlogits, kept, logits, at, all, target, 0, scale, V, Vp);
     if (!best) return;
-    first = -team_max(-first);
-    if (threadIdx.x == 0) best[row] = first < V ? first : 0; /* 0: there were only NaNs */
+    const int top = best_of(mine, V);
+    if (threadIdx.x == 0) best[row] = top;
+}
+
+/* A block a row, kept likewise. Bytes a logit in bf16: reads 2. 1 exponential and 5 other FLOPs. */
+template <typename T>
+static __global__ void __launch_bounds__(CLASSIFIER_THREADS, 2)
+    classifier_part(ClassPart *part, Tensor logits, const int32_t *targets, int first, int V, int Vp,
+                    bool keep) {
+    DYNAMIC_SHARED(room);
+    Words<T, Row<T>::N> *kept = keep ? (Words<T, Row<T>::N> *)room : NULL;
+    const int64_t row = blockIdx.x, at = row * Vp;
+    ClassPart p = read_row<T>(kept, logits, at, V, Vp);
+    p.target = target_of(logits, at, targets[row], first, V);
+    p.best = first + best_of(write_row<T>(NO_TENSOR, kept, logits, at, p, -1, first, 0, V, Vp), V);
+    if (V == 0) p.max = -INFINITY, p.best = -1;
+    if (threadIdx.x == 0) part[row] = p;
+}
+
+/* The whole row, from its parts. Of equal maxima the first is the best; a NaN makes all sums NaN. */
+static __device__ inline ClassPart join_row(const ClassPart *parts, int ranks, int64_t row, int64_t n) {
+    ClassPart all = {-INFINITY, 0, 0, -1};
+    for (int r = 0; r < ranks; r++) {
+        const ClassPart &p = parts[r * n + row];
+        if (all.best < 0 || p.max > all.max) all.max = p.max, all.best = p.best;
+    }
+    for (int r = 0; r < ranks; r++) {
+        const ClassPart &p = parts[r * n + row];
+        all.sum += p.sum * __expf(p.max - all.max), all.target += p.target;
+    }
+    return all;
+}
+
+/* A block a row. Bytes a logit in bf16: reads 2, writes 2; 1 exponential and 3 other FLOPs. */
+template <typename T>
+static __global__ void __launch_bounds__(CLASSIFIER_THREADS, 2)
+    classifier_join(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const ClassPart *parts,
+                    int ranks, const int32_t *targets, int first, float scale, int V, int Vp) {
+    const int64_t row = blockIdx.x;
+    const int target = targets[row];
+    const ClassPart all = join_row(parts, ranks, row, gridDim.x);
+    if (threadIdx.x == 0) loss[row] = loss_of(all, target);
+    if (threadIdx.x == 0 && best) best[row] = all.best;
+    if (dlogits.p) write_row<T>(dlogits, NULL, logits, row * Vp, all, target, first, scale, V, Vp);
+}
+
+/* Bytes of shared memory to keep a row in; 0: there is not enough. */
+static size_t kept_bytes(Form form, int64_t Vp) {
+    const size_t bytes =
+        (size_t)ceil_div(Vp, (int64_t)4) * 4 * (form == ALL_BF16 ? sizeof(bf16) : sizeof(float));
+    return bytes + 1024 <= gpu.is.sharedMemPerBlockOptin ? bytes : 0;
 }
 
 static void cuda_classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets,
                             float scale, int64_t n, int64_t V, int64_t Vp) {
     const Form form = form_of(Vp, {logits, dlogits}, {});
-    const size_t row =
-        (size_t)ceil_div(Vp, (int64_t)4) * 4 * (form == ALL_BF16 ? sizeof(bf16) : sizeof(float));
-    const bool keep = (dlogits.p || best) && row + 1024 <= gpu.is.sharedMemPerBlockOptin;
-    launch(KERNEL_FOR(form, classifier), (unsigned)n, CLASSIFIER_THREADS, keep ? row : 0, dlogits, loss, best,
-           logits, targets, scale, (int)V, (int)Vp, keep);
+    const size_t keep = dlogits.p || best ? kept_bytes(form, Vp) : 0;
+    launch(KERNEL_FOR(form, classifier), (unsigned)n, CLASSIFIER_THREADS, keep, dlogits, loss, best, logits,
+           targets, scale, (int)V, (int)Vp, keep > 0);
+}
+
+static void cuda_classifier_part(ClassPart *part, Tensor logits, const int32_t *targets, int64_t first,
+                                 int64_t n, int64_t V, int64_t Vp) {
+    const Form form = form_of(Vp, {logits}, {});
+    const size_t keep = kept_bytes(form, Vp);
+    launch(KERNEL_FOR(form, classifier_part), (unsigned)n, CLASSIFIER_THREADS, keep, part, logits, targets,
+           (int)first, (int)V, (int)Vp, keep > 0);
+}
+
+static void cuda_classifier_join(Tensor dlogits, float *loss, int32_t *best, Tensor logits,
+                                 const ClassPart *parts, int ranks, const int32_t *targets, int64_t first,
+                                 float scale, int64_t n, int64_t V, int64_t Vp) {
+    launch(KERNEL_FOR(form_of(Vp, {logits, dlogits}, {}), classifier_join), (unsigned)n, CLASSIFIER_THREADS,
+           0, dlogits, loss, best, logits, parts, ranks, targets, (int)first, scale, (int)V, (int)Vp);
 }
 
 /* ---- optimizer ------------------------------------------------------------------------------------------- */
@@ -2069,6 +2225,31 @@ static void cuda_sum(double *out, const float *x, int64_t n, bool accumulate) {
 }
 static void cuda_sum_squares(double *out, const float *g, int64_t n, bool accumulate) {
     sum_queue(out, g, n, true, accumulate);
+}
+
+/* A fixed formula of 64-bit products: about 20 integer instructions for 4 bytes. Integers may be added in any order. */
+template <typename T>
+static __global__ void __launch_bounds__(SUM_THREADS) checksum(unsigned long long *out, Tensor x, int64_t n) {
+    const int64_t step = (int64_t)gridDim.x * SUM_THREADS * FOUR;
+    unsigned long long sum = 0;
+    for (int64_t i = ((int64_t)blockIdx.x * SUM_THREADS + threadIdx.x) * FOUR; i < n; i += step) {
+        Words<T, FOUR> words;
+        float v[FOUR];
+        load(words, x, i, n - i), unpack(v, words);
+#pragma unroll
+        for (int j = 0; j < FOUR; j++)
+            if (exists<T>(j, n - i)) sum += mix(__float_as_uint(v[j]) + ((uint64_t)(i + j) << 32));
+    }
+    sum = team_sum(sum);
+    if (threadIdx.x == 0) atomicAdd(out, sum);
+}
+
+static void cuda_checksum(uint64_t *out, const uint32_t *x, int64_t n) {
+    const Tensor words = tensor((void *)x, DT_F32); /* their bits are only moved */
+    const bool wide = n % FOUR == 0 && in_sixteens(x);
+    cuda_zero(out, sizeof *out);
+    launch(wide ? checksum<float> : checksum<void>, grid_for(n, FOUR, SUM_THREADS), SUM_THREADS, 0,
+           (unsigned long long *)out, words, n);
 }
 
 static __global__ void judge(Verdict *v, const double *losses, const double *squares, double scale,
@@ -2401,6 +2582,7 @@ extern "C" const Ops cuda_ops = {
     .zero = cuda_zero,
     .copy = cuda_copy,
     .wait = cuda_wait,
+    .queue = cuda_queue,
     .ask = cuda_ask,
     .answer = cuda_answer,
     .replay = cuda_replay,
@@ -2420,6 +2602,9 @@ extern "C" const Ops cuda_ops = {
     .embed_forward = cuda_embed_forward,
     .embed_backward = cuda_embed_backward,
     .classifier = cuda_classifier,
+    .classifier_part = cuda_classifier_part,
+    .classifier_join = cuda_classifier_join,
+    .checksum = cuda_checksum,
     .sum = cuda_sum,
     .sum_squares = cuda_sum_squares,
     .judge = cuda_judge,
