@@ -73,9 +73,11 @@ static Set set_make(const Gpt *m, const Moment *moment) {
     Set s = {.prefix = moment->prefix, .at = moment->at, .n_kept = shared ? g.dp : 1};
     s.kept = xcalloc((size_t)s.n_kept, sizeof *s.kept);
     for (int d = 0; d < s.n_kept; d++) {
-        Range *all = xmalloc(sizeof *all);
-        *all = (Range){0, gpt_elements(m)};
-        s.kept[d] = kept_make(all, 1);
+        int n = 1;
+        int64_t total;
+        Range *ranges = shared ? gpt_owned(m, d, &n, &total) : xmalloc(sizeof *ranges);
+        if (!shared) *ranges = (Range){0, gpt_elements(m)};
+        s.kept[d] = kept_make(ranges, n);
     }
     const int64_t total = kept_of(&s, g.dp_rank)->total;
     s.matrices = moment->n == total;
