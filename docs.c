@@ -70,7 +70,7 @@ static bool next_piece(Docs *d, Doc *doc, Err *e) {
         if (!text_block(&d->in, d->block, PIECE, &got, e)) return false;
         str_put(r, d->block, got);
         d->eof = got == 0;
-        cut = last_cut(r->p, seen, r->n);
+        if (!d->whole) cut = last_cut(r->p, seen, r->n);
         seen = r->n;
     }
     if (!cut) cut = r->n;
@@ -106,6 +106,16 @@ bool docs_next(Docs *d, Doc *doc, Err *e) {
         text_close(&d->in);
         d->open = false;
         d->at++;
+    }
+    return true;
+}
+
+bool docs_batch(Docs *d, Doc *doc, int max, size_t want, int *n, Err *e) {
+    size_t bytes = 0;
+    for (*n = 0; *n < max && bytes < want; ++*n) {
+        if (!docs_next(d, &doc[*n], e)) return false;
+        if (!doc[*n].text) return true;
+        bytes += doc[*n].n;
     }
     return true;
 }

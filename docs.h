@@ -22,6 +22,7 @@ typedef struct Docs {
     const char *const *files; /* borrowed */
     int n_files, at;          /* `at`: the file that is open, or the next one */
     bool open, first, eof;
+    bool whole; /* may be set after docs_open(): a .txt file is not cut into pieces, however long it is */
     Text in;
     Str rest;    /* of a .txt file: read, not yet given out */
     char *block; /* read buffer */
@@ -37,6 +38,10 @@ void docs_close(Docs *d);
  * only before a line break that follows a character other than white space. There a word ends under GPT-2's
  * pattern and GPT-1's, whatever comes after, so encoding piece by piece gives the ids of the whole. */
 bool docs_next(Docs *d, Doc *doc, Err *e);
+
+/* The next ones, at most `max`, until their files' bytes are `want` or more; *n == 0 at the end. Whatever fails, the
+ * *n texts that were read are the caller's. */
+bool docs_batch(Docs *d, Doc *doc, int max, size_t want, int *n, Err *e);
 
 /* Decodes a line of JSON in place: doc->text becomes the string under `key`, with \u0000 as a zero byte and half a
  * surrogate pair as U+FFFD. Does nothing to plain text. Errors name file and line. */

@@ -5,7 +5,9 @@
 #include "dataloader.h"
 #include "dedup.h"
 #include "demo.h"
+#include "docs.h"
 #include "eval.h"
+#include "ngram.h"
 #include "sample.h"
 #include "tokenizer.h"
 #include "train.h"
@@ -14,6 +16,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +81,7 @@ typedef struct Args {
 } Args;
 
 struct Command {
-    const char *name; /* one or two words: "data shard" */
+    const char *name; /* one to three words: "data shard" */
     const char *help; /* one line */
     const Flag *flags;
     bool (*run)(const Args *a, Err *e);
@@ -335,6 +338,138 @@ static bool cmd_data_dedup(const Args *a, Err *e) {
         note("%llu documents stay, %llu are near-duplicates", (unsigned long long)counts[0],
              (unsigned long long)counts[1]);
     free(files);
+    return ok;
+}
+
+/* ---- gpt data lm ---- */
+
+static const Flag lm_train_flags[] = {
+    {"--input", "FILE", "text: .txt or .jsonl, plain or .gz; a line is a sentence", true},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--out", "DIR", "folder for ngram.bin", false},
+    {"--order", "N", "words of the longest n-grams, 2 to 8 (5)", false},
+    {"--unit", "words|tokens", "words in lower case, or all between white space, as KenLM has it (words)",
+     false},
+    {"--prune", "N", "for each length: leave out n-grams that occur N times or less, such as 0 0 1", true},
+    {"--memory", "BYTES", "for sorting, such as 4G; what is more goes through files in --out (free / 4)",
+     false},
+    {"--threads", "N", "threads that count (all); the result is the same for any number", false},
+    {0}};
+
+/* Thresholds for each length; the last one given counts for all that are longer. */
+static bool parse_prune(const Args *a, NgramJob *job, Err *e) {
+    int n;
+    const char **given = arg_many(a, "--prune", &n);
+    if (n > job->order)
+        err_usage(e, "gpt data lm train: --prune takes a number for each length, so %d at most", job->order);
+    for (int i = 0; i < NGRAM_LONGEST && n && !e->code; i++) {
+        char *end;
+        const char *text = given[i < n ? i : n - 1];
+        job->prune[i] = strtoull(text, &end, 10);
+        if (*text < '0' || *text > '9' || *end)
+            err_usage(e, "gpt data lm train: --prune takes numbers such as 0 0 1, not \"%s\"", text);
+    }
+    free(given);
+    return !e->code;
+}
+
+static void print_ngrams(const char *dir, Err *e) {
+    Ngram *m = ngram_open(dir, e);
+    if (!m) return;
+    NgramInfo info = ngram_info(m);
+    char size[24];
+    printf("%s: %s\n", dir, human_bytes((double)info.bytes, size));
+    for (int n = 1; n <= info.order; n++)
+        printf("%d-grams: %llu, discounts %.4f %.4f %.4f%s\n", n, (unsigned long long)info.ngrams[n - 1],
+               info.discount[n - 1][0], info.discount[n - 1][1], info.discount[n - 1][2],
+               info.guessed >> (n - 1) & 1 ? " (taken: too few to tell)" : "");
+    ngram_close(m);
+}
+
+static bool cmd_lm_train(const Args *a, Err *e) {
+    static const char *const units[] = {[NGRAM_WORDS] = "words", [NGRAM_TOKENS] = "tokens", NULL};
+    NgramJob job = {.key = arg(a, "--key", NULL), .order = 5};
+    int unit;
+    const char **files = arg_many(a, "--input", &job.n_files);
+    job.files = files;
+    bool ok = arg_needed(a, "--input", e) && (job.out_dir = arg_needed(a, "--out", e)) &&
+              arg_int(a, "--order", 2, NGRAM_LONGEST, &job.order, e) &&
+              arg_int(a, "--threads", 0, 1024, &job.threads, e) &&
+              arg_count(a, "--memory", memory_available() / 4, &job.memory, e) &&
+              arg_word(a, "--unit", units, &unit, e) && parse_prune(a, &job, e);
+    if (ok) job.unit = (NgramUnit)unit;
+    double start = now_seconds();
+    ok = ok && ngram_train(&job, e);
+    free(files);
+    if (!ok) return false;
+    print_ngrams(job.out_dir, e);
+    note("trained in %.2f s", now_seconds() - start);
+    return !e->code;
+}
+
+static const Flag lm_score_flags[] = {
+    {"--model", "DIR", "a folder that gpt data lm train wrote", false},
+    {"--input", "FILE", "text: .txt (one document each) or .jsonl (one a line), plain or .gz", true},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--threads", "N", "threads (all)", false},
+    {0}};
+
+typedef void (*ScoreFn)(const void *model, const Doc *doc, Str *line);
+
+/* A line for each document, in their order, with what `score` says of it and where it is. */
+static bool score_batch(Doc *doc, int n, const char *key, const void *model, ScoreFn score, Err *e) {
+    Str *line = xcalloc((size_t)n, sizeof *line);
+    Err *failed = xcalloc((size_t)n, sizeof *failed);
+#pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < n; i++)
+        if (doc_text(&doc[i], key, &failed[i])) score(model, &doc[i], &line[i]);
+    for (int i = 0; i < n; i++) {
+        if (failed[i].code) err_set(e, "%s", failed[i].msg);
+        if (!e->code && doc[i].line)
+            printf("%s\t%s:%llu\n", line[i].p, doc[i].file, (unsigned long long)doc[i].line);
+        else if (!e->code)
+            printf("%s\t%s\n", line[i].p, doc[i].file);
+        str_free(&line[i]);
+        free(doc[i].text);
+    }
+    free(failed);
+    free(line);
+    return !e->code;
+}
+
+static bool score_files(const Args *a, const void *model, ScoreFn score, Err *e) {
+    enum { BATCH = 4096, BYTES = 16 << 20 };
+    int n_files, threads = 0;
+    const char **files = arg_many(a, "--input", &n_files);
+    Doc *doc = xcalloc(BATCH, sizeof *doc);
+    Docs docs;
+    bool ok = arg_needed(a, "--input", e) && arg_int(a, "--threads", 0, 1024, &threads, e) &&
+              docs_open(&docs, files, n_files, e);
+    if (ok && threads) omp_set_num_threads(threads);
+    bool open = ok;
+    docs.whole = true;
+    for (int n = 1; ok && n;) {
+        ok = docs_batch(&docs, doc, BATCH, BYTES, &n, e);
+        ok = score_batch(doc, n, arg(a, "--key", "text"), model, score, e) && ok;
+    }
+    if (open) docs_close(&docs);
+    free(doc);
+    free(files);
+    return ok;
+}
+
+static void lm_line(const void *model, const Doc *doc, Str *line) {
+    NgramScore s = {0};
+    ngram_score(model, doc->text, doc->n, &s);
+    str_printf(line, "%.2f\t%llu\t%llu", score_perplexity(&s), (unsigned long long)s.words,
+               (unsigned long long)s.unknown);
+}
+
+static bool cmd_lm_score(const Args *a, Err *e) {
+    const char *dir = arg_needed(a, "--model", e);
+    Ngram *m = dir ? ngram_open(dir, e) : NULL;
+    bool ok = m && score_files(a, m, lm_line, e);
+    ngram_close(m);
     return ok;
 }
 
@@ -871,6 +1006,9 @@ static const Command commands[] = {
     {"data shard", "text to token shards", shard_flags, cmd_data_shard},
     {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup},
     {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect},
+    {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train},
+    {"data lm score", "print of each document: perplexity, words, unknown words, where it is", lm_score_flags,
+     cmd_lm_score},
     {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
      cmd_tokenizer_train},
     {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
@@ -887,7 +1025,7 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void help(FILE *f) {
     fputs("usage: gpt COMMAND [--flag value ...]     gpt COMMAND --help\n\n", f);
-    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-20s %s\n", commands[i].name, commands[i].help);
+    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-22s %s\n", commands[i].name, commands[i].help);
 }
 
 static void help_command(const Command *c) {
@@ -899,15 +1037,17 @@ static void help_command(const Command *c) {
     }
 }
 
-/* The command that argv names, and how many words its name took. */
+/* The command that argv names, and how many words its name took: the longest name that fits. */
 static const Command *find_command(int argc, char **argv, int *words) {
-    for (int i = 0; i < N_COMMANDS; i++) {
-        char two[64] = "";
-        if (argc > 2) snprintf(two, sizeof two, "%s %s", argv[1], argv[2]);
-        if (argc > 1 && !strcmp(argv[1], commands[i].name)) return *words = 1, &commands[i];
-        if (argc > 2 && !strcmp(two, commands[i].name)) return *words = 2, &commands[i];
+    const Command *found = NULL;
+    Str name = {0};
+    for (int w = 1; w < argc && w <= 3; w++) {
+        str_printf(&name, "%s%s", w > 1 ? " " : "", argv[w]);
+        for (int i = 0; i < N_COMMANDS; i++)
+            if (!strcmp(name.p, commands[i].name)) *words = w, found = &commands[i];
     }
-    return NULL;
+    str_free(&name);
+    return found;
 }
 
 static bool parse(Args *a, int argc, char **argv, Err *e) {

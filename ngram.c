@@ -86,7 +86,8 @@ void ngram_close(Ngram *m) {
 }
 
 NgramInfo ngram_info(const Ngram *m) {
-    NgramInfo info = {.unit = (NgramUnit)m->h.unit, .order = (int)m->h.order, .bytes = m->map.n};
+    NgramInfo info = {
+        .unit = (NgramUnit)m->h.unit, .order = (int)m->h.order, .guessed = m->h.guessed, .bytes = m->map.n};
     memcpy(info.ngrams, m->h.ngrams, sizeof info.ngrams);
     memcpy(info.discount, m->h.discount, sizeof info.discount);
     return info;
@@ -146,12 +147,20 @@ static void ask(Asker *a, uint64_t word, bool first) {
     if (a->n_before < (int)a->m->h.order - 1) a->n_before++;
 }
 
+static void start_sentence(Asker *a) {
+    a->before[0] = HASH_BOS;
+    a->n_before = 1;
+}
+
+static void answer_all(Asker *a) {
+    while (a->answered < a->asked) answer(a);
+}
+
 /* The words of a line, if it has any, and the sentence's end. */
 static void ask_line(Asker *a, Span line) {
     NgramUnit unit = (NgramUnit)a->m->h.unit;
     Span word;
-    a->before[0] = HASH_BOS;
-    a->n_before = 1;
+    start_sentence(a);
     uint64_t words = 0;
     for (; ngram_next(unit, &line, &word); words++) ask(a, ngram_word(unit, word), !words);
     if (!words) return;
@@ -164,7 +173,19 @@ void ngram_score(const Ngram *m, const char *text, size_t n, NgramScore *score) 
     Asker a = {.m = m, .score = score};
     Span left = {text, n}, line;
     while (line_next(&left, &line)) ask_line(&a, line);
-    while (a.answered < a.asked) answer(&a);
+    answer_all(&a);
+}
+
+double ngram_log10(const Ngram *m, const uint64_t *words, int n) {
+    NgramScore score = {0};
+    Asker a = {.m = m, .score = &score};
+    start_sentence(&a);
+    for (int i = 0; i < n - 1; i++) ask(&a, words[i], !i);
+    answer_all(&a);
+    double before = score.log10;
+    ask(&a, words[n - 1], n == 1);
+    answer_all(&a);
+    return score.log10 - before;
 }
 
 double score_perplexity(const NgramScore *s) {

@@ -35,6 +35,7 @@ typedef struct NgramInfo {
     int order;
     uint64_t ngrams[NGRAM_LONGEST];    /* of each length, from 1; the first counts <unk>, <s> and </s> */
     double discount[NGRAM_LONGEST][3]; /* D1, D2, D3+ of each length */
+    uint32_t guessed;                  /* bit n - 1: too few n-grams to tell, so 0.5, 1 and 1.5 were taken */
     uint64_t bytes;                    /* of the file */
 } NgramInfo;
 NgramInfo ngram_info(const Ngram *m);

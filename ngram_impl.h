@@ -22,7 +22,7 @@ typedef struct NgramHeader {
     uint64_t buckets;      /* with those behind that the last ones run over into */
     uint64_t ngrams[NGRAM_LONGEST];
     double discount[NGRAM_LONGEST][3];
-    uint32_t unused;
+    uint32_t guessed;    /* see NgramInfo */
     uint32_t header_crc; /* crc32 of all that comes before */
 } NgramHeader;
 _Static_assert(sizeof(NgramHeader) <= NGRAM_TABLE, "the table starts behind the header");
@@ -50,6 +50,10 @@ static inline uint64_t ngram_join(uint64_t hash, uint64_t word_before) {
 static inline uint64_t ngram_bucket(uint64_t hash, uint64_t home_buckets) {
     return (hash >> 32) * home_buckets >> 32;
 }
+
+/* log10 of the probability of the last of n words, after those before it, which start a sentence. */
+double ngram_log10(const Ngram *m, const uint64_t *words, int n);
+
 static inline bool ngram_next(NgramUnit unit, Span *left, Span *word) {
     return unit == NGRAM_WORDS ? word_next(left, word) : token_next(left, word);
 }

@@ -40,6 +40,7 @@ typedef struct Train {
     uint64_t *unigram;                       /* [vocab.n] adjusted counts */
     uint64_t adjusted[NGRAM_LONGEST + 1][5]; /* how many n-grams have an adjusted count of 1, .. 4 */
     double discount[NGRAM_LONGEST + 1][4];   /* by the adjusted count, 3 for more */
+    uint32_t guessed;                        /* discounts: see NgramInfo */
     uint64_t kept[NGRAM_LONGEST + 1];
     uint64_t tokens; /* words and sentence ends */
 } Train;
@@ -125,16 +126,6 @@ static bool count_text(Train *t, int lane, const char *text, size_t n, uint64_t 
 
 enum { BATCH = 1024 };
 
-/* Pieces of text, until they are `want` bytes. */
-static bool read_batch(Docs *docs, Doc *doc, size_t want, int *n, size_t *bytes, Err *e) {
-    for (*n = 0, *bytes = 0; *n < BATCH && *bytes < want; ++*n) {
-        if (!docs_next(docs, &doc[*n], e)) return false;
-        if (!doc[*n].text) return true;
-        *bytes += doc[*n].n;
-    }
-    return true;
-}
-
 static bool count_batch(Train *t, Doc *doc, int n, Err *e) {
     uint64_t tokens = 0;
 #pragma omp parallel for num_threads(t->threads) schedule(dynamic) reduction(+ : tokens)
@@ -155,8 +146,9 @@ static bool count_files(Train *t, Err *e) {
     Doc *doc = xcalloc(BATCH, sizeof *doc);
     bool ok = docs_open(&docs, t->job->files, t->job->n_files, e);
     for (int n = 1; ok && n;) {
-        size_t bytes;
-        ok = read_batch(&docs, doc, (size_t)t->threads << 21, &n, &bytes, e);
+        size_t bytes = 0;
+        ok = docs_batch(&docs, doc, BATCH, (size_t)t->threads << 21, &n, e);
+        for (int i = 0; i < n; i++) bytes += doc[i].n;
         vocab_reserve(&t->vocab, bytes / 2 + 1); /* a word has a byte, and one behind it */
         if (ok && t->vocab.n + bytes > UINT32_MAX) ok = err_set(e, "more than 4 billion different words");
         ok = count_batch(t, doc, n, e) && ok;
@@ -244,8 +236,7 @@ static void set_discounts(Train *t) {
         double *d = t->discount[n];
         if (discounts_of(t->adjusted[n], d)) continue;
         d[1] = 0.5, d[2] = 1, d[3] = 1.5;
-        note("too few %d-grams that occur 1, 2 and 3 times to tell their discounts: 0.5, 1 and 1.5 are taken",
-             n);
+        t->guessed |= 1u << (n - 1);
     }
 }
 
@@ -419,6 +410,7 @@ static bool write_model(Train *t, Err *e) {
     NgramHeader h = {.magic = NGRAM_MAGIC, .version = NGRAM_VERSION, .unit = t->job->unit};
     uint64_t all = 0;
     h.order = (uint32_t)t->order;
+    h.guessed = t->guessed;
     for (int n = 1; n <= t->order; n++) {
         all += h.ngrams[n - 1] = t->kept[n];
         memcpy(h.discount[n - 1], t->discount[n] + 1, sizeof *h.discount);

@@ -96,17 +96,6 @@ static void count_pieces(Words *w, const uint8_t *p, size_t n) {
     }
 }
 
-/* Read documents until `want` bytes are there: how many, in doc[0..max). */
-static bool read_batch(Docs *docs, Doc *doc, int max, size_t want, int *n, Err *e) {
-    size_t bytes = 0;
-    for (*n = 0; *n < max && bytes < want; ++*n) {
-        if (!docs_next(docs, &doc[*n], e)) return false;
-        if (!doc[*n].text) return true;
-        bytes += doc[*n].n;
-    }
-    return true;
-}
-
 enum { BATCH = 4096 };
 
 /* The pieces of all files in words[0]. */
@@ -115,7 +104,7 @@ static bool count_files(Words *words, int threads, Docs *docs, const char *key, 
     Doc *doc = xmalloc(BATCH * sizeof *doc);
     bool ok = true;
     for (int n = 1; n && ok;) {
-        ok = read_batch(docs, doc, BATCH, per_thread * (size_t)threads, &n, e);
+        ok = docs_batch(docs, doc, BATCH, per_thread * (size_t)threads, &n, e);
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
         for (int i = 0; i < n; i++) {
             Err mine = {0};
