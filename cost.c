@@ -302,51 +302,61 @@ static int64_t micros_of(const Job *j) {
 
 /* What part k of the model holds and does. */
 typedef struct Part {
-    double layers;
-    bool first, last;
-    double weights; /* of a tensor rank */
+    double layers, others; /* a tensor rank's weights: matrices inside the layers; all else */
     Work forward, backward;
 } Part;
 
 static Part part_of(const Shape *s, int parts, int k) {
-    const int64_t L = s->j->model->n_layer;
-    Part p = {
-        .layers = (double)(L * (k + 1) / parts - L * k / parts), .first = k == 0, .last = k == parts - 1};
-    p.weights = p.layers * (4 * s->C * s->C + 2 * s->C * s->F) / s->t;
-    if (p.first || p.last) p.weights += s->V * s->C / s->t;
-    if (parts == 1 && !s->j->model->tie_word_embeddings) p.weights += s->V * s->C / s->t;
-    add(&p.forward, layer_forward(s, true), p.layers);
-    add(&p.backward, layer_backward(s), p.layers);
-    if (p.first) add(&p.forward, embedding(s), 1);
-    if (p.last) add(&p.backward, head(s), 1);
+    const ModelConfig *c = s->j->model;
+    const bool first = k == 0, last = k == parts - 1;
+    int from, to;
+    gpt_stage(c, parts, k, &from, &to);
+    const double layers = to - from, table = s->V * s->C / s->t;
+    Part p = {.layers = layers * (4 * s->C * s->C + 2 * s->C * s->F) / s->t};
+    if (first) p.others += table + (double)c->n_positions * s->C;
+    if (last && !(first && c->tie_word_embeddings)) p.others += table;
+    add(&p.forward, layer_forward(s, true), layers);
+    add(&p.backward, layer_backward(s), layers);
+    if (first) add(&p.forward, embedding(s), 1);
+    if (last) add(&p.backward, head(s), 1);
     return p;
 }
 
 /* A stage: all of its parts. */
 typedef struct Stage {
-    double compute, weights,
-        backward;   /* seconds a step; elements; seconds of the last micro step's backward */
-    Traffic tensor; /* a step */
+    double compute;        /* seconds a step */
+    double layers, others; /* weights, as in Part */
+    double backward;       /* seconds of a micro step's backward */
+    Traffic tensor;        /* a step */
 } Stage;
 
-/* Reduction of the gradients, in buckets that go while the last micro step's backward runs (each one's, with ZeRO-2), and
- * afterwards the weights back to all. */
+static double weights_of(const Stage *stage) {
+    return stage->layers + stage->others;
+}
+
+/* Gradients of the layers go by buckets while the last micro step's backward makes others (ZeRO-2: each micro step's), all
+ * but the last bucket of these; those of the rest follow. Then come the weights, of what has a mirror only that. */
 static Traffic data_traffic(const Shape *s, const Stage *stage) {
     const Job *j = s->j;
     const double ranks = j->o.grid.dp, rounds = j->o.zero == 2 ? (double)micros_of(j) : 1;
     if (ranks == 1) return (Traffic){0};
-    const double rate = group_rate(&s->at, j->o.grid.dp, j->o.grid.tp);
-    const double half = (ranks - 1) / ranks * stage->weights; /* elements that go around once */
+    const double rate = group_rate(&s->at, j->o.grid.dp, j->o.grid.tp), half = (ranks - 1) / ranks;
+    const double size = j->habits->gradient_size, ways = j->o.zero ? 1 : 2;
+    const double layer = size * (4 * s->C * s->C + 2 * s->C * s->F) / s->t;
     const double bucket = j->o.bucket_bytes ? (double)j->o.bucket_bytes : 25e6;
-    const double sums = half * j->habits->gradient_size * (j->o.zero ? 1 : 2);
-    const double buckets = ceil(stage->weights * j->habits->gradient_size / bucket);
-    const double round = message_seconds(sums, rate, buckets, ranks);
-    const double hidden = j->habits->hides_data ? least(round * (1 - 1 / buckets), stage->backward) : 0;
-    const double back = j->o.zero ? half * s->size : 0;
-    const double share = j->o.zero ? message_seconds(back, rate, 1, ranks) : 0;
-    return (Traffic){.bytes = rounds * sums + back,
-                     .seconds = rounds * round + share,
-                     .exposed = rounds * (round - hidden) + (j->habits->hides_weights ? 0 : share)};
+    const double buckets = fmax(1, floor(size * stage->layers / (layer * ceil(bucket / layer))));
+    const double sums = half * ways * size * stage->layers, rest = half * ways * size * stage->others;
+    const double sum = message_seconds(sums, rate, buckets, ranks),
+                 last = message_seconds(rest, rate, 1, ranks);
+    const double hidden = j->habits->hides_data ? least(sum * (1 - 1 / buckets), stage->backward) : 0;
+    Traffic t = {.bytes = rounds * sums + rest,
+                 .seconds = rounds * sum + last,
+                 .exposed = rounds * (sum - hidden) + last};
+    if (!j->o.zero) return t;
+    const double back = half * (s->size * stage->layers + (s->size < 4 ? s->size + 4 : 4) * stage->others);
+    const double share = message_seconds(back, rate, buckets + 1, ranks);
+    t.bytes += back, t.seconds += share, t.exposed += j->habits->hides_weights ? 0 : share;
+    return t;
 }
 
 /* The gradients of an embedding that two stages hold. */
@@ -361,7 +371,7 @@ static Traffic tied_traffic(const Shape *s) {
 
 /* AdamW reads and writes what stands for each weight once; the norm reads the gradients. */
 static double optimizer_seconds(const Shape *s, const Stage *stage) {
-    const double own = stage->weights / (s->j->o.zero ? s->j->o.grid.dp : 1);
+    const double own = weights_of(stage) / (s->j->o.zero ? s->j->o.grid.dp : 1);
     return own * s->j->habits->optimizer / s->at.bandwidth;
 }
 
@@ -399,7 +409,7 @@ static void add_parts(const Shape *s, Cost *c, Stage *heaviest) {
         forward[k] = p.forward.seconds + tensor_wait(s, &p.forward, &t);
         backward[k] = p.backward.seconds + tensor_wait(s, &p.backward, &t);
         at->compute += micros * (p.forward.seconds + p.backward.seconds);
-        at->weights += p.weights, at->backward += backward[k];
+        at->layers += p.layers, at->others += p.others, at->backward += backward[k];
         at->tensor.bytes += micros * t.bytes, at->tensor.seconds += micros * t.seconds;
         at->tensor.exposed += micros * t.exposed;
         c->hardware_flops += micros * (p.forward.flops + p.backward.flops) * s->t * j->o.grid.dp;
@@ -410,7 +420,7 @@ static void add_parts(const Shape *s, Cost *c, Stage *heaviest) {
     play(s, forward, backward, busy->compute + busy->tensor.exposed, c);
     *heaviest = stage[0];
     for (int i = 1; i < pp; i++)
-        if (stage[i].weights > heaviest->weights) *heaviest = stage[i];
+        if (weights_of(&stage[i]) > weights_of(heaviest)) *heaviest = stage[i];
     free(forward), free(backward), free(stage);
 }
 
