@@ -26,7 +26,7 @@ typedef struct CudaLinearSizes {
     size_t bias;           /* [out] bf16 */
     size_t dbias;          /* [out] fp32 */
     size_t out_in, in_out; /* [out, in], [in, out] in e4m3 */
-    size_t scale;          /* [3] fp32 */
+    size_t scale;          /* [3] of 8 bytes */
 } CudaLinearSizes;
 
 static inline bool cuda_linear_is_fp8(const LinearSpec *s) {
@@ -46,7 +46,7 @@ static inline CudaLinearSizes cuda_linear_sizes(const LinearSpec *s) {
     n.dbias = cuda_round_up(s->dw ? out * sizeof(float) : 0);
     n.out_in = cuda_round_up(f8 ? all : 0);
     n.in_out = cuda_round_up(f8 && s->dw ? all : 0);
-    n.scale = cuda_round_up(f8 ? 3 * sizeof(float) : 0);
+    n.scale = cuda_round_up(f8 ? 3 * 8 : 0);
     return n;
 }
 

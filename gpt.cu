@@ -11,7 +11,7 @@
  * sums; random numbers; memory and queues; replay; linear; norm; attention; embedding; classifier; optimizer; start; the
  * table. */
 extern "C" {
-#include "ops.h"
+#include "cuda_sizes.h"
 }
 
 #include <cublasLt.h>
@@ -1232,38 +1232,25 @@ struct Linear {
     mutable const float *bias_of; /* which bias was rounded last: refresh rounds it again */
 };
 
-static bool is_trained_in_fp8(const LinearSpec *s) {
-    return s->compute == DT_F8 && s->in % 16 == 0 && s->out % 16 == 0;
-}
-
 static bool is_fp32(const LinearSpec *s) {
     return dtype_of_tensors(s->compute) == DT_F32;
 }
 
-template <typename T> static void take_part(T **at, char *base, size_t *used, bool wanted, int64_t n) {
-    if (!wanted) return;
-    if (base) *at = (T *)(base + *used);
-    *used += ceil_div((size_t)n * sizeof(T), (size_t)256) * 256;
+template <typename T> static void take_part(T **at, char **next, size_t bytes) {
+    if (bytes) *at = (T *)*next;
+    *next += bytes;
 }
 
-/* The bytes of all parts; and their places, once l->own is there. */
-static size_t linear_parts(Linear *l) {
-    const LinearSpec *s = &l->s;
-    const bool f8 = is_trained_in_fp8(s);
-    size_t used = 0;
-    take_part(&l->w, l->own, &used, !is_fp32(s) && !s->copy, s->in * s->out);
-    take_part(&l->bias, l->own, &used, !is_fp32(s), s->out);
-    take_part(&l->dbias, l->own, &used, s->dw != NULL, s->out);
-    take_part(&l->out_in, l->own, &used, f8, s->in * s->out);
-    take_part(&l->in_out, l->own, &used, f8 && s->dw, s->in * s->out);
-    take_part(&l->scale, l->own, &used, f8, 3);
-    return used;
-}
-
-static size_t cuda_linear_bytes(const LinearSpec *s) {
-    Linear l = {};
-    l.s = *s;
-    return linear_parts(&l);
+/* The places of all parts in l->own. */
+static void linear_place(Linear *l) {
+    const CudaLinearSizes n = cuda_linear_sizes(&l->s);
+    char *next = l->own;
+    take_part(&l->w, &next, n.w);
+    take_part(&l->bias, &next, n.bias);
+    take_part(&l->dbias, &next, n.dbias);
+    take_part(&l->out_in, &next, n.out_in);
+    take_part(&l->in_out, &next, n.in_out);
+    take_part(&l->scale, &next, n.scale);
 }
 
 static void cuda_linear_free(Linear *l) {
@@ -1274,7 +1261,7 @@ static void cuda_linear_free(Linear *l) {
 
 /* x, dy, and both turned over, in e4m3 or e5m2; or the pieces of column sums. */
 static size_t linear_scratch(const LinearSpec *s) {
-    const size_t fp8 = is_trained_in_fp8(s) ? 2 * (size_t)(s->max_rows * (s->in + s->out)) : 0;
+    const size_t fp8 = cuda_linear_is_fp8(s) ? 2 * (size_t)(s->max_rows * (s->in + s->out)) : 0;
     const size_t sums = (size_t)(SUM_PIECES * s->out) * sizeof(float);
     return fp8 > sums ? fp8 : sums;
 }
@@ -1282,10 +1269,10 @@ static size_t linear_scratch(const LinearSpec *s) {
 static Linear *cuda_linear_create(const LinearSpec *s, Err *e) {
     Linear *l = (Linear *)xcalloc(1, sizeof *l);
     l->s = *s;
-    const size_t bytes = linear_parts(l);
+    const size_t bytes = cuda_linear_total(s);
     if (!workspace_grow(linear_scratch(s), e)) return free(l), (Linear *)NULL;
     if (bytes && !(l->own = (char *)take(bytes, "prepared weights", e))) return free(l), (Linear *)NULL;
-    linear_parts(l);
+    linear_place(l);
     if (s->copy) l->w = (bf16 *)s->copy;
     return l;
 }
@@ -2517,14 +2504,6 @@ static bool cuda_has(Dtype compute) {
     return compute != DT_F8 || gpu.is.major * 10 + gpu.is.minor >= 89;
 }
 
-static Dtype cuda_stream(Dtype compute) {
-    return dtype_of_tensors(compute);
-}
-
-static bool cuda_mirror(Dtype compute) {
-    return dtype_of_tensors(compute) == DT_BF16;
-}
-
 /* Dense, as data sheets say it; tf32 is half of bf16 and fp8 twice on all of these. Others: what a
  * multiprocessor of their generation does in a clock. */
 static double cuda_peak_flops(Dtype compute) {
@@ -2552,13 +2531,10 @@ static double cuda_peak_flops(Dtype compute) {
     }
 }
 
-/* What a program needs beside its plan: workspace for fp8 operands, algorithms and kernels that load later,
- * graphs, and what splitting memory into pieces wastes. */
 static size_t cuda_room(void) {
-    const size_t reserve = (size_t)768 << 20;
     size_t left, all;
     CUDA(cudaMemGetInfo(&left, &all));
-    return left > reserve ? left - reserve : 0;
+    return left > CUDA_RESERVE_BYTES ? left - CUDA_RESERVE_BYTES : 0;
 }
 
 /* ---- the table -------------------------------------------------------------------------------------------- */
@@ -2566,13 +2542,12 @@ static size_t cuda_room(void) {
 extern "C" const Ops cuda_ops = {
     .name = "cuda",
     .queues = true,
-    .logits_bytes =
-        (size_t)1 << 30, /* 10,000 rows of GPT-2's: the head's gradient is read and written only so often */
+    .logits_bytes = CUDA_LOGITS_BYTES,
     .start = cuda_start,
     .describe = cuda_describe,
     .has = cuda_has,
-    .stream = cuda_stream,
-    .mirror = cuda_mirror,
+    .stream = cuda_stream_dtype,
+    .mirror = cuda_has_mirror,
     .peak_flops = cuda_peak_flops,
     .room = cuda_room,
     .alloc = cuda_alloc,
@@ -2588,7 +2563,7 @@ extern "C" const Ops cuda_ops = {
     .replay = cuda_replay,
     .replay_end = cuda_replay_end,
     .graph_free = cuda_graph_free,
-    .linear_bytes = cuda_linear_bytes,
+    .linear_bytes = cuda_linear_total,
     .linear_create = cuda_linear_create,
     .linear_free = cuda_linear_free,
     .linear_refresh = cuda_linear_refresh,

@@ -1,6 +1,8 @@
 /* ops.c - floor 1: which op table drives this run. The one place that knows whether CUDA was compiled in. */
 #include "ops.h"
 
+#include "cuda_sizes.h"
+
 #include <string.h>
 
 const char *const dtype_names[] = {"fp32", "bf16", "tf32", "fp8"};
@@ -40,3 +42,22 @@ const Ops *ops_choose(const char *device, Err *e) {
     err_usage(e, "train.device \"%s\": must be \"cpu\", \"cuda\" or \"auto\"", device);
     return NULL;
 }
+
+static void free_no_linear(Linear *l) {
+    CHECK(!l);
+}
+static void free_no_graph(Graph *g) {
+    CHECK(!g);
+}
+static void release_nothing(void *p) {
+    CHECK(!p);
+}
+
+const Ops ops_to_plan = {.name = "cuda",
+                         .logits_bytes = CUDA_LOGITS_BYTES,
+                         .stream = cuda_stream_dtype,
+                         .mirror = cuda_has_mirror,
+                         .linear_bytes = cuda_linear_total,
+                         .linear_free = free_no_linear,
+                         .graph_free = free_no_graph,
+                         .release = release_nothing};

@@ -274,5 +274,7 @@ extern const char *const dtype_names[]; /* by Dtype */
 /* The table for train.device: "cpu"; "cuda"; or "auto", a GPU if there is one. */
 const Ops *ops_choose(const char *device, Err *e);
 extern const Ops cpu_ops;
+/* What CUDA's table says of sizes and types, and nothing else: to measure for GPUs that are not here. */
+extern const Ops ops_to_plan;
 
 #endif
