@@ -127,6 +127,7 @@ struct Gpt {
     int32_t *tokens, *targets, *pos, *slot, *best; /* [rows], the first two within feed */
     float *loss;                                   /* [rows] */
     double *loss_sum;                              /* of the micro steps of a step */
+    uint64_t *hash;                                /* one */
     ClassPart *parts;                              /* [tp, chunk of rows] */
     /* What all layers share: the output of a block and its gradient, the MLP's hidden layer after GELU unless it is
      * kept, the gradients of the stream, of an operand h, and of the widest tensor in a layer. */
@@ -890,6 +891,7 @@ static void plan_scratch(Gpt *m, Plan *work) {
     m->feed = plan_take(work, m->chunk->slots * 2 * n, sizeof *m->feed);
     m->loss = plan_take(work, n, sizeof(float));
     m->loss_sum = plan_take(work, 1, sizeof(double));
+    m->hash = plan_take(work, 1, sizeof *m->hash);
     plan_meetings(m, work);
     if (train) m->dh = plan_tensor(work, ns, d);
     /* Logits stand in the place of what only layers use. Those that go to the host are fp32, so there may be fewer. */
@@ -1044,6 +1046,23 @@ void gpt_weights_share(Gpt *m, bool complete) {
                             BEHIND);
     }
     comm_join(m->comm);
+}
+
+/* With ZeRO the masters of a bucket's weights that have a mirror are right only where they are owned. */
+void gpt_checksums(const Gpt *m, uint64_t sum[N_SHARED]) {
+    const bool mirrors = m->mirror && m->o.zero && m->grid.dp > 1;
+    memset(sum, 0, N_SHARED * sizeof *sum);
+    for (const Param *p = m->table; p < m->table + m->n_params; p++) {
+        const bool mirror = mirrors && p->bucket > 0;
+        uint64_t hash;
+        m->ops->checksum(m->hash, mirror ? (uint32_t *)(m->mirror + p->at) : (uint32_t *)(m->w + p->at),
+                         p->padded / (mirror ? 2 : 1));
+        m->ops->to_host(&hash, m->hash, sizeof hash);
+        hash *= 2 * (uint64_t)p->row + 1; /* two rows that changed places would not show */
+        sum[SHARED_DATA] += hash;
+        if (p->split == SPLIT_NONE) sum[SHARED_TENSOR] += hash;
+        if (p->role == WTE && m->c.tie_word_embeddings) sum[SHARED_TIED] += hash;
+    }
 }
 
 /* ---- making it ----------------------------------------------------------------------------------------- */

@@ -124,6 +124,9 @@ typedef bool (*NextBatch)(void *ctx, int64_t i, Batch *b, Err *e);
 bool gpt_accumulate(Gpt *m, int64_t micro_steps, NextBatch next, void *ctx, float scale, Err *e);
 /* Of this rank's tokens; 0 on all but the last stage, and on all but the first of a tensor group. */
 const double *gpt_loss_sum(const Gpt *m); /* back end's memory */
+/* Hashes of the weights that this rank has in common with others; equal on them, or something has gone wrong. */
+enum { SHARED_DATA, SHARED_TENSOR, SHARED_TIED, N_SHARED };
+void gpt_checksums(const Gpt *m, uint64_t sum[N_SHARED]);
 /* After the optimizer has changed what each rank owns: to everyone. `complete`: also what no pass reads (masters of
  * weights with a mirror), for a checkpoint. Then gpt_weights_changed. */
 void gpt_weights_share(Gpt *m, bool complete);

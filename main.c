@@ -1093,6 +1093,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "--help")) return help_command(a.cmd), 0;
     if (parse(&a, argc - 1 - words, argv + 1 + words, &e)) a.cmd->run(&a, &e);
     if (fflush(stdout) != 0) err_set(&e, "cannot write to the output");
-    if (e.code) fprintf(stderr, "gpt: %s\n", e.msg);
+    if (e.code && comm_world_rank() == 0)
+        fprintf(stderr, "gpt: %s\n", e.msg); /* it is the same on all ranks */
     return e.code;
 }

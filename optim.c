@@ -162,6 +162,7 @@ static void muon_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t ste
     int n;
     const Param *table = gpt_table(m, &n);
     uint16_t *mirror = gpt_mirror(m);
+    if (o->adamw == o->elements) return; /* else this rank owns all weights, and state stands as they do */
     for (const Param *p = table; p < table + n; p++) {
         if (p->at < o->adamw) continue;
         Muon a = {.rows = p->shape[0],

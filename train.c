@@ -11,6 +11,7 @@
 #include "optim.h"
 #include "sample.h"
 #include "tokenizer.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,8 @@ typedef struct Run {
     Config c; /* resolved */
     char *dir, *tokenizer_dir;
     Grid grid;
+    Comm *world; /* all ranks, without a back end's memory: for setting up */
+    Comm *comm;  /* the grid's; NULL when alone */
     const Ops *ops;
     Dtype compute;
     Gpt *gpt;
@@ -41,11 +44,15 @@ typedef struct Run {
     Loader *train, *val;
     double val_floor; /* nats per token, NAN if unknown */
     TrainState state;
-    int lock, metrics;         /* file descriptors */
+    int lock, metrics, log;    /* file descriptors */
     int B, T;                  /* of a micro batch */
     int32_t *tokens, *targets; /* [B, T] */
     float *losses;             /* [B, T] */
+    int64_t traced_to;         /* the timeline ends after this step */
     int64_t step, saved;       /* last step queued, last step saved */
+    bool stop;                 /* a rank was asked to, and all know */
+    double data_seconds;       /* spent on reading since the last step was settled */
+    bool sliced_samples_noted;
     Pending pending;
     double settled; /* when */
     double peak_flops, seconds_a_step;
@@ -115,12 +122,67 @@ static bool resolve_model(Run *r, Err *e) {
     return true;
 }
 
-/* The largest divisor of the global batch that keeps a micro batch at or below 4096 tokens. */
-static void resolve_micro_batch(Config *c) {
-    int64_t all = c->train.global_batch_size, best = 1;
-    for (int64_t b = 1; b <= all; b++)
-        if (all % b == 0 && b * c->train.seq_len <= 4096) best = b;
+/* ---- the grid of ranks ----------------------------------------------------------------------------------- */
+
+/* "1, 2 or 4": the divisors of n. */
+static void print_divisors(Str *s, int64_t n) {
+    for (int64_t d = 1; d <= n; d++)
+        if (n % d == 0) str_printf(s, "%s%lld", d == 1 ? "" : d == n ? " or " : ", ", (long long)d);
+}
+
+static bool choose_grid(Run *r, Err *e) {
+    Config *c = &r->c;
+    const int64_t N = comm_world(), model = c->parallel.tensor * c->parallel.pipeline;
+    Str s = {0};
+    bool ok = N % model == 0;
+    print_divisors(&s, N);
+    if (!ok)
+        err_usage(
+            e,
+            "config: parallel.tensor=%lld times parallel.pipeline=%lld does not divide %lld ranks; %s would",
+            (long long)c->parallel.tensor, (long long)c->parallel.pipeline, (long long)N, s.p);
+    else if (c->parallel.data && c->parallel.data * model != N)
+        ok = err_usage(
+            e,
+            "config: parallel.data=%lld times tensor=%lld times pipeline=%lld is not the %lld ranks that "
+            "were started; parallel.data=%lld would fit",
+            (long long)c->parallel.data, (long long)c->parallel.tensor, (long long)c->parallel.pipeline,
+            (long long)N, (long long)(N / model));
+    str_free(&s);
+    if (!ok) return false;
+    c->parallel.data = N / model;
+    r->grid =
+        grid_at((int)(N / model), (int)c->parallel.pipeline, (int)c->parallel.tensor, comm_world_rank());
+    return true;
+}
+
+/* Sequences of a global batch that a data rank has, and how many micro steps they are. The micro batch is, if left open,
+ * the largest that fits, and has at most 4096 tokens. */
+static bool resolve_micro_batch(Run *r, Err *e) {
+    Config *c = &r->c;
+    const int64_t all = c->train.global_batch_size, dp = r->grid.dp;
+    if (all % dp)
+        return err_usage(e, "config: train.global_batch_size=%lld is not a multiple of the %lld data ranks",
+                         (long long)all, (long long)dp);
+    int64_t own = all / dp, best = 1;
+    for (int64_t b = 1; b <= own; b++)
+        if (own % b == 0 && b * c->train.seq_len <= 4096) best = b;
     if (!c->train.micro_batch_size) c->train.micro_batch_size = best;
+    return own % c->train.micro_batch_size == 0 ||
+           err_usage(
+               e, "config: train.micro_batch_size=%lld does not divide the %lld sequences of each data rank",
+               (long long)c->train.micro_batch_size, (long long)own);
+}
+
+static int64_t micro_steps(const Run *r) {
+    return r->c.train.global_batch_size / r->grid.dp / r->c.train.micro_batch_size;
+}
+
+/* Cores are shared by the ranks on a host. */
+static int choose_threads(const Run *r) {
+    const int64_t cores = sysconf(_SC_NPROCESSORS_ONLN), ranks = comm_local_ranks();
+    if (r->c.train.threads || ranks == 1) return (int)r->c.train.threads;
+    return cores > ranks ? (int)(cores / ranks) : 1;
 }
 
 static const char *const recompute_names[] = {"none", "gelu",
@@ -135,6 +197,12 @@ static Recompute recompute_of(const char *name) {
 static GptOptions options_of(const Run *r) {
     return (GptOptions){.ops = r->ops,
                         .grid = r->grid,
+                        .comm = r->comm,
+                        .sequence_parallel = r->c.parallel.sequence_parallel,
+                        .interleave = (int)r->c.parallel.interleave,
+                        .zero = (int)r->c.parallel.zero,
+                        .bucket_bytes = r->c.parallel.bucket_mb << 20,
+                        .micro_steps = micro_steps(r),
                         .compute = r->compute,
                         .train = true,
                         .B = (int)r->c.train.micro_batch_size,
@@ -158,7 +226,8 @@ static int64_t largest_that_fits(const Run *r, Recompute recompute, size_t room)
         size_t total;
         Err ignored = {0};
         o.B = (int)b;
-        if (r->c.train.global_batch_size % b == 0 && total_memory(r, &o, &total, &ignored) && total <= room)
+        if (r->c.train.global_batch_size / r->grid.dp % b == 0 && total_memory(r, &o, &total, &ignored) &&
+            total <= room)
             return b;
     }
     return 0;
@@ -226,15 +295,23 @@ static bool open_data(Run *r, Err *e) {
     return find_floor(r, e);
 }
 
-static bool build_model(Run *r, Err *e) {
+/* What will be trained, on what; does it fit? */
+static bool plan_run(const Run *r, Err *e) {
     char b[24], line[256];
     GptOptions o = options_of(r);
     r->ops->describe(line, sizeof line);
     note("%s: %s", r->ops->name, line);
     if (*r->c.notes) note("%s", r->c.notes);
+    if (r->grid.ranks > 1)
+        note("grid: %d ranks: data %d, pipeline %d, tensor %d", r->grid.ranks, r->grid.dp, r->grid.pp,
+             r->grid.tp);
     note("model: %s, %s parameters, %s", r->c.model.model_type,
          human_count((double)gpt_count(&r->c.model, true), b), r->c.train.precision);
-    if (!plan_memory(r, e)) return false;
+    return gpt_grid_check(&r->c.model, &o, e) && plan_memory(r, e);
+}
+
+static bool build_model(Run *r, Err *e) {
+    const GptOptions o = options_of(r);
     r->gpt = gpt_create(&r->c.model, &o, e);
     return r->gpt && optim_create(&r->optim, r->gpt, &r->c, e);
 }
@@ -251,7 +328,8 @@ static bool folder_is_empty(const char *dir) {
 
 /* Remove what a run writes, and nothing else: `out` may be any folder. */
 static bool clear_run(const char *dir, Err *e) {
-    static const char *const ours[] = {"checkpoints", "metrics.jsonl", "config.json", "latest"};
+    static const char *const ours[] = {"checkpoints", "metrics.jsonl", "config.json",
+                                       "latest",      "logs",          "trace.json"};
     bool ok = true;
     for (size_t i = 0; i < sizeof ours / sizeof *ours && ok; i++) {
         char *p = path_join(dir, ours[i]);
@@ -282,15 +360,29 @@ static bool lock_folder(Run *r, Err *e) {
     return ok;
 }
 
+/* Each rank of several keeps what it has to say in a file of its own; the first says it as well. */
+static bool open_log(Run *r, Err *e) {
+    Str path = {0};
+    if (r->grid.ranks == 1) return true;
+    str_printf(&path, "%s/logs/rank-%05d.log", r->dir, r->grid.rank);
+    r->log = open(path.p, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    const bool ok = r->log >= 0 || err_set(e, "%s: cannot write: %s", path.p, strerror(errno));
+    str_free(&path);
+    note_to(grid_is_root(&r->grid), r->log);
+    return ok;
+}
+
+/* The root rank's. */
 static bool open_folder(Run *r, const TrainOptions *o, Err *e) {
     if (!dir_make(r->dir, e) || !lock_folder(r, e)) return false;
     if (o->overwrite && !o->resume && !clear_run(r->dir, e)) return false;
     Str json = {0};
-    char *path = path_join(r->dir, "config.json");
+    char *path = path_join(r->dir, "config.json"), *logs = path_join(r->dir, "logs");
     config_print(&r->c, &json);
-    bool ok = file_write(path, json.p, json.n, e);
+    bool ok = file_write(path, json.p, json.n, e) && (r->grid.ranks == 1 || dir_make(logs, e));
     str_free(&json);
     free(path);
+    free(logs);
     return ok;
 }
 
@@ -330,6 +422,7 @@ static bool open_metrics(Run *r, Err *e) {
 typedef struct StepReport {
     int64_t step;
     double loss, lr, grad_norm, seconds, tokens_per_second, mfu, val_loss;
+    double comm_seconds, data_seconds; /* of a step's: in communication that nothing hid; waiting for data */
     bool skipped;
 } StepReport;
 
@@ -342,6 +435,7 @@ static void put_number(Str *s, const char *key, double x) {
 
 static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
     Str s = {0};
+    if (!grid_is_root(&r->grid)) return true;
     str_printf(&s, "{\"step\": %lld", (long long)p->step);
     put_number(&s, "loss", p->loss);
     put_number(&s, "lr", p->lr);
@@ -350,6 +444,8 @@ static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
     put_number(&s, "tokens_per_second", p->tokens_per_second);
     put_number(&s, "mfu", p->mfu);
     put_number(&s, "seconds", p->seconds);
+    if (r->comm)
+        put_number(&s, "comm_seconds", p->comm_seconds), put_number(&s, "data_seconds", p->data_seconds);
     if (!isnan(p->val_loss)) put_number(&s, "val_loss", p->val_loss);
     if (p->skipped) str_puts(&s, ", \"skipped\": true");
     str_puts(&s, "}\n");
@@ -363,6 +459,7 @@ static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
 static bool save(Run *r, Err *e) {
     const Moment moments[] = {{"m", r->optim.m, r->optim.elements}, {"v", r->optim.v, r->optim.adamw}};
     if (r->saved == r->step) return true;
+    gpt_weights_share(r->gpt, true);
     state_set(&r->state, "step", (double)r->step);
     if (!checkpoint_save(r->dir, r->step, r->gpt, moments, 2, &r->state, r->tokenizer_dir,
                          r->c.train.keep_checkpoints, e))
@@ -395,24 +492,29 @@ static bool load_or_init(Run *r, const TrainOptions *o, Err *e) {
 
 /* ---- a step ---------------------------------------------------------------------------------------------- */
 
+/* Sequences of micro step i of this rank: micro steps take turns over the data ranks, so that the order in which rows
+ * are read does not depend on how many there are. */
+static bool next_batch(void *run, int64_t i, Batch *b, Err *e) {
+    Run *r = run;
+    const double from = now_seconds();
+    const int64_t row = (i * r->grid.dp + r->grid.dp_rank) * r->B, all = r->c.train.global_batch_size;
+    if (!loader_rows(r->train, (uint64_t)(r->step * all + row), r->B, r->tokens, r->targets, e)) return false;
+    *b = (Batch){.tokens = r->tokens,
+                 .targets = r->targets,
+                 .B = r->B,
+                 .T = r->T,
+                 .step = (uint64_t)r->step,
+                 .first_row = (uint64_t)row,
+                 .seed = (uint64_t)r->c.train.seed};
+    r->data_seconds += now_seconds() - from;
+    return true;
+}
+
 /* Forward and backward of the whole global batch. */
 static bool accumulate(Run *r, Err *e) {
-    int64_t all = r->c.train.global_batch_size;
-    uint64_t first = (uint64_t)(r->step * all);
-    float scale = 1.0f / ((float)all * (float)r->T);
-    loader_prefetch(r->train, first + (uint64_t)all, (int)all);
-    for (int64_t row = 0; row < all; row += r->B) {
-        if (!loader_rows(r->train, first + (uint64_t)row, r->B, r->tokens, r->targets, e)) return false;
-        const Batch b = {.tokens = r->tokens,
-                         .targets = r->targets,
-                         .B = r->B,
-                         .T = r->T,
-                         .step = (uint64_t)r->step,
-                         .first_row = (uint64_t)row,
-                         .seed = (uint64_t)r->c.train.seed};
-        gpt_forward_backward(r->gpt, &b, scale, row > 0);
-    }
-    return true;
+    const int64_t all = r->c.train.global_batch_size;
+    loader_prefetch(r->train, (uint64_t)((r->step + 1) * all), (int)all);
+    return gpt_accumulate(r->gpt, micro_steps(r), next_batch, r, 1.0f / ((float)all * (float)r->T), e);
 }
 
 /* A loss above this is an outlier among the recent ones. The window is exponential, 1/64 a step; its mean and variance
@@ -448,20 +550,33 @@ static bool skip_step(Run *r, const StepReport *p, Err *e) {
     return true;
 }
 
-/* Mean loss over the first eval_batches global batches of the validation data (at most all of it, once). */
+/* The sum of x over all ranks, in their order. */
+static double sum_over_ranks(const Run *r, double x) {
+    if (!r->comm) return x;
+    double sum = 0, *all = xcalloc((size_t)r->grid.ranks, sizeof *all);
+    comm_host_gather(r->comm, all, &x, sizeof x);
+    for (int i = 0; i < r->grid.ranks; i++) sum += all[i];
+    comm_host_broadcast(r->comm, &sum, sizeof sum, 0);
+    free(all);
+    return sum;
+}
+
+/* Mean loss over the first eval_batches global batches of the validation data (at most all of it, once), of which the
+ * data ranks take micro batches in turn. */
 static bool evaluate(Run *r, double *loss, Err *e) {
     uint64_t rows = (uint64_t)(r->c.train.eval_batches * r->c.train.global_batch_size),
              all = loader_sequences(r->val);
     double sum = 0;
     if (rows > all) rows = all;
-    for (uint64_t row = 0; row < rows; row += (uint64_t)r->B) {
-        int B = rows - row < (uint64_t)r->B ? (int)(rows - row) : r->B;
-        if (!loader_rows(r->val, row, B, r->tokens, r->targets, e)) return false;
-        const Batch b = {.tokens = r->tokens, .targets = r->targets, .B = B, .T = r->T};
+    const uint64_t B = (uint64_t)r->B, turn = B * (uint64_t)r->grid.dp;
+    for (uint64_t row = B * (uint64_t)r->grid.dp_rank; row < rows; row += turn) {
+        int n = rows - row < B ? (int)(rows - row) : r->B;
+        if (!loader_rows(r->val, row, n, r->tokens, r->targets, e)) return false;
+        const Batch b = {.tokens = r->tokens, .targets = r->targets, .B = n, .T = r->T};
         gpt_losses(r->gpt, &b, r->losses, NULL);
-        for (int64_t i = 0; i < (int64_t)B * r->T; i++) sum += r->losses[i];
+        for (int64_t i = 0; i < (int64_t)n * r->T && r->grid.tp_rank == 0; i++) sum += r->losses[i];
     }
-    *loss = sum / ((double)rows * r->T);
+    *loss = sum_over_ranks(r, sum) / ((double)rows * r->T);
     return true;
 }
 
@@ -470,8 +585,16 @@ static void collect(void *ctx, int i, const char *text, size_t n, bool last) {
     str_put(ctx, text, n);
 }
 
+/* By the ranks of one whole model, which go through it together; the others wait. */
 static bool print_sample(Run *r, Err *e) {
     SampleParams p;
+    if (r->c.parallel.sequence_parallel && r->grid.tp > 1) {
+        if (!r->sliced_samples_noted)
+            note("no samples while training: parallel.sequence_parallel passes whole batches");
+        r->sliced_samples_noted = true;
+        return true;
+    }
+    if (r->grid.dp_rank) return true;
     SampleStats stats;
     Str text = {0};
     int32_t start = tokenizer_eot(r->tokenizer);
@@ -484,7 +607,7 @@ static bool print_sample(Run *r, Err *e) {
     return ok;
 }
 
-/* ---- the loop -------------------------------------------------------------------------------------------- */
+/* ---- reports --------------------------------------------------------------------------------------------- */
 
 static bool is_due(int64_t step, int64_t interval) {
     return interval > 0 && step % interval == 0;
@@ -513,10 +636,10 @@ static void show_validation(const Run *r, double loss) {
 /* Is there more to do after this step than to report it? */
 static bool is_stop(const Run *r) {
     const Config *c = &r->c;
-    return r->step == c->train.max_steps || stop_asked ||
-           (r->val && is_due(r->step, c->train.eval_interval)) ||
+    return r->step == c->train.max_steps || r->stop || (r->val && is_due(r->step, c->train.eval_interval)) ||
            (r->tokenizer && is_due(r->step, c->train.sample_interval)) ||
-           is_due(r->step, c->train.checkpoint_interval);
+           is_due(r->step, c->train.checkpoint_interval) || (trace_is_on() && r->step >= r->traced_to) ||
+           (r->comm && is_due(r->step, c->parallel.checksum_interval));
 }
 
 static bool report(Run *r, StepReport *p, Err *e) {
@@ -542,7 +665,10 @@ static bool settle(Run *r, Err *e) {
         .step = q->step, .loss = v.loss, .lr = q->lr, .grad_norm = v.grad_norm, .skipped = v.skip};
     p.seconds = now - q->from;
     p.tokens_per_second = (double)r->c.train.global_batch_size * r->T / p.seconds;
-    p.mfu = p.tokens_per_second * gpt_flops_per_token(&r->c.model, r->T) / r->peak_flops;
+    p.mfu = p.tokens_per_second * gpt_flops_per_token(&r->c.model, r->T) / (r->peak_flops * r->grid.ranks);
+    p.comm_seconds = r->comm ? comm_exposed(r->comm) : 0;
+    p.data_seconds = r->data_seconds, r->data_seconds = 0;
+    r->stop |= judged.votes > 0;
     r->settled = now;
     r->pending.open = false;
     if (v.skip) {
@@ -561,22 +687,96 @@ static bool queue_step(Run *r, Err *e) {
     const double from = now_seconds(), tokens = (double)r->c.train.global_batch_size * r->T;
     if (!accumulate(r, e) || (r->pending.open && !settle(r, e))) return false;
     const double lr = lr_at(&r->c, ++r->step), updates = state_get(&r->state, "updates", 0);
-    optim_judge(&r->optim, r->gpt, &r->c, 1 / tokens, worst_loss(r), 0);
+    optim_judge(&r->optim, r->gpt, &r->c, 1 / tokens, worst_loss(r), stop_asked != 0);
     optim_step(&r->optim, r->gpt, &r->c, lr, (uint64_t)updates + 1);
     r->ops->ask(r->optim.judged, sizeof(Judged));
     r->pending = (Pending){true, r->step, lr, from > r->settled ? from : r->settled};
     return true;
 }
 
+/* ---- do ranks hold the same? ----------------------------------------------------------------------------- */
+
+/* Hashes of what a rank has in common with its data group, with its tensor group, and with the other end of the
+ * pipeline. Where they differ, memory or a wire has lied: the job ends before a checkpoint carries it on. */
+static bool compare_weights(Run *r, Err *e) {
+    static const char *const with[N_SHARED] = {"data rank 0", "tensor rank 0", "the first stage's embedding"};
+    const int N = r->grid.ranks;
+    uint64_t own[N_SHARED], (*all)[N_SHARED] = xcalloc((size_t)N, sizeof *all);
+    gpt_checksums(r->gpt, own);
+    comm_host_gather(r->comm, all, own, sizeof own);
+    bool ok = true;
+    for (int i = 0; i < N && grid_is_root(&r->grid) && ok; i++) {
+        const Grid g = grid_at(r->grid.dp, r->grid.pp, r->grid.tp, i);
+        const int same[N_SHARED] = {(g.pp_rank * g.dp) * g.tp + g.tp_rank,
+                                    (g.pp_rank * g.dp + g.dp_rank) * g.tp,
+                                    g.pp_rank == g.pp - 1 ? g.dp_rank * g.tp + g.tp_rank : i};
+        for (int k = 0; k < N_SHARED && ok; k++)
+            if (all[i][k] != all[same[k]][k])
+                ok = err_set(e,
+                             "step %lld: the weights of rank %d differ from those of %s (rank %d): bad "
+                             "memory, or a bad "
+                             "wire; start again from the last checkpoint, without that host",
+                             (long long)r->step, i, with[k], same[k]);
+    }
+    free(all);
+    return ok;
+}
+
+/* ---- timeline -------------------------------------------------------------------------------------------- */
+
+/* All ranks' events in one file. */
+static bool write_trace(Run *r, Err *e) {
+    Str own = {0}, all = {0};
+    bool ok = true;
+    trace_stop(&own);
+    if (!grid_is_root(&r->grid)) {
+        comm_host_send(r->comm, 0, &own.n, sizeof own.n);
+        comm_host_send(r->comm, 0, own.p, own.n);
+    } else {
+        str_puts(&all, "[\n");
+        str_put(&all, own.p, own.n);
+        for (int i = 1; i < r->grid.ranks; i++) {
+            size_t n;
+            comm_host_recv(r->comm, i, &n, sizeof n);
+            char *text = xmalloc(n + 1);
+            comm_host_recv(r->comm, i, text, n);
+            if (n) str_puts(&all, all.n > 2 ? ",\n" : "");
+            str_put(&all, text, n);
+            free(text);
+        }
+        str_puts(&all, "\n]\n");
+        char *path = path_join(r->dir, "trace.json");
+        ok = file_write(path, all.p, all.n, e);
+        if (ok) note("timeline: %s (chrome://tracing opens it)", path);
+        free(path);
+    }
+    str_free(&own);
+    str_free(&all);
+    return ok;
+}
+
+/* ---- the loop -------------------------------------------------------------------------------------------- */
+
+/* What comes after a step that was settled. */
+static bool after_step(Run *r, Err *e) {
+    const Config *c = &r->c;
+    if (trace_is_on() && r->step >= r->traced_to && !write_trace(r, e)) return false;
+    if (r->comm && is_due(r->step, c->parallel.checksum_interval) && !compare_weights(r, e)) return false;
+    if (r->tokenizer && is_due(r->step, c->train.sample_interval) && !print_sample(r, e)) return false;
+    return !is_due(r->step, c->train.checkpoint_interval) || save(r, e);
+}
+
 static bool loop(Run *r, Err *e) {
-    while (r->step < r->c.train.max_steps && !stop_asked) {
+    r->traced_to = r->step + r->c.train.trace_steps;
+    if (r->c.train.trace_steps) trace_start(r->grid.rank);
+    while (r->step < r->c.train.max_steps && !r->stop) {
+        if (!r->comm && stop_asked) break;
         if (!queue_step(r, e)) return false;
         if (r->ops->queues && !is_stop(r)) continue;
-        if (!settle(r, e)) return false;
-        if (r->tokenizer && is_due(r->step, r->c.train.sample_interval) && !print_sample(r, e)) return false;
-        if (is_due(r->step, r->c.train.checkpoint_interval) && !save(r, e)) return false;
+        if (!settle(r, e) || !after_step(r, e)) return false;
     }
     if (r->pending.open && !settle(r, e)) return false;
+    if (trace_is_on() && !write_trace(r, e)) return false;
     if (!save(r, e)) return false;
     if (r->step >= r->c.train.max_steps) return true;
     err_set(e, "stopped by a signal after step %lld, all saved; go on with --resume", (long long)r->step);
@@ -593,38 +793,67 @@ static void release(Run *r) {
     state_free(&r->state);
     if (r->metrics >= 0) close(r->metrics);
     if (r->lock >= 0) close(r->lock);
+    note_to(true, -1);
+    if (r->log >= 0) close(r->log);
     free(r->tokens);
     free(r->targets);
     free(r->losses);
     free(r->dir);
     free(r->tokenizer_dir);
-    comm_stop();
+    if (r->comm) comm_close(r->comm);
+    if (r->world) comm_close(r->world);
     free(r);
 }
 
 /* Everything that can be wrong is found before the run's folder is touched. */
-static bool set_up(Run *r, const TrainOptions *o, Err *e) {
-    if (!comm_start(e) || !config_check(&r->c, e) || !check_folder(r, o, e)) return false;
+static bool prepare(Run *r, const TrainOptions *o, Err *e) {
+    if (!config_check(&r->c, e) || !choose_grid(r, e) || !check_folder(r, o, e)) return false;
     r->ops = ops_choose(r->c.train.device, e);
-    if (!r->ops || !r->ops->start((int)r->c.train.threads, e) || !choose_precision(r, e) ||
-        !resolve_model(r, e))
+    if (!r->ops || !r->ops->start(choose_threads(r), e) || !choose_precision(r, e) || !resolve_model(r, e))
         return false;
-    resolve_micro_batch(&r->c);
-    if (!config_check(&r->c, e) || !open_data(r, e) || !build_model(r, e) || !open_folder(r, o, e))
+    return resolve_micro_batch(r, e) && config_check(&r->c, e) && open_data(r, e) && plan_run(r, e);
+}
+
+static bool open_grid(Run *r, Err *e) {
+    if (r->grid.ranks == 1) return true;
+    r->comm = comm_open(&r->grid, r->ops, !strcmp(r->c.parallel.comm, "mpi"), e);
+    if (!r->comm) return false;
+    comm_watch(r->c.parallel.timeout);
+    return comm_self_test(r->comm, e);
+}
+
+/* An error of one rank is one of all. */
+static bool agreed(Run *r, bool ok, Err *e) {
+    return comm_agree(r->world, ok, e);
+}
+
+static bool set_up(Run *r, const TrainOptions *o, Err *e) {
+    if (!comm_start(e)) return false;
+    const Grid all = grid_at(comm_world(), 1, 1, comm_world_rank());
+    note_to(grid_is_root(&all), -1);
+    r->world = comm_open(&all, &cpu_ops, false, e);
+    if (!r->world || !agreed(r, prepare(r, o, e), e) || !agreed(r, open_grid(r, e), e) ||
+        !agreed(r, build_model(r, e), e))
         return false;
+    const bool root = grid_is_root(&r->grid);
+    if (!agreed(r, !root || open_folder(r, o, e), e) || !agreed(r, open_log(r, e), e)) return false;
     r->peak_flops = r->ops->peak_flops(r->compute);
-    return load_or_init(r, o, e) && open_metrics(r, e);
+    return agreed(r, load_or_init(r, o, e), e) && agreed(r, !root || open_metrics(r, e), e);
 }
 
 bool train_run(const Config *c, const TrainOptions *o, Err *e) {
     Run *r = xcalloc(1, sizeof *r);
     r->c = *c;
-    r->lock = r->metrics = -1;
+    r->lock = r->metrics = r->log = -1;
     catch_signals();
     double t0 = now_seconds();
     bool ok = set_up(r, o, e);
-    if (ok) note("ready after %.2f s", now_seconds() - t0);
-    ok = ok && loop(r, e);
+    if (ok) {
+        note("ready after %.2f s", now_seconds() - t0);
+        ok = loop(r, e);
+        if (!ok && e->code != EXIT_STOPPED) comm_fail(e); /* the others would wait for this rank */
+    }
     release(r);
+    comm_stop();
     return ok;
 }

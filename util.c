@@ -63,8 +63,31 @@ static void progress_clear(void) {
     progress_open_line = false;
 }
 
+static bool note_terminal = true;
+static int note_log = -1;
+
+void note_to(bool terminal, int log) {
+    note_terminal = terminal;
+    note_log = log;
+}
+
+/* A line of the log, whole or not at all. What the disk refuses is not worth a run. */
+static void log_line(const char *head, const char *fmt, va_list ap) {
+    Str s = {0};
+    char line[2048];
+    if (note_log < 0) return;
+    vsnprintf(line, sizeof line, fmt, ap);
+    str_printf(&s, "%s%s\n", head, line);
+    if (write(note_log, s.p, s.n) < 0) note_log = -1;
+    str_free(&s);
+}
+
 void note(const char *fmt, ...) {
     va_list ap;
+    va_start(ap, fmt);
+    log_line("gpt: ", fmt, ap);
+    va_end(ap);
+    if (!note_terminal) return;
     progress_clear();
     fputs("gpt: ", stderr);
     va_start(ap, fmt);
@@ -752,6 +775,10 @@ bool progress_is_terminal(void) {
 
 void progress_line(bool final, const char *fmt, ...) {
     va_list ap;
+    va_start(ap, fmt);
+    if (final) log_line("", fmt, ap);
+    va_end(ap);
+    if (!note_terminal) return;
     progress_clear();
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);

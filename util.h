@@ -31,6 +31,8 @@ void check_failed(const char *file, int line, const char *cond, const char *fmt,
 
 /* One line on stderr, "gpt: ...", that goes on: what the program found, chose, or skipped. */
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* From here on notes and progress lines go to stderr only if `terminal`, and to this file descriptor as well (-1: no). */
+void note_to(bool terminal, int log);
 
 /* ---- sizes and memory ------------------------------------------------------------------------------------ */
 
