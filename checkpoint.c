@@ -633,6 +633,7 @@ static bool prune(const char *run, int64_t step, int64_t keep, Err *e) {
     for (int i = 0; i < n; i++) {
         if (steps[i] > step) continue;
         char *path = step_path(run, steps[i]);
+        comm_alive("removing old checkpoints");
         if (complete == keep)
             retire(path);
         else

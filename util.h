@@ -96,7 +96,8 @@ void map_close(Map *m);
 typedef struct OutFile {
     int fd;
     uint32_t crc;
-    uint64_t n; /* bytes written so far */
+    uint64_t n;    /* bytes written so far */
+    uint64_t sent; /* of which so many are on their way to the disk */
     char *path, *tmp, *buf;
     size_t buffered;
     Err err;

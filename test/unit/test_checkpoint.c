@@ -427,6 +427,141 @@ TEST(checkpoint_failed_write_loses_nothing) {
     unrig(&r);
 }
 
+/* ---- folders that many ranks wrote ----------------------------------------------------------------------- */
+
+/* One file of tensors becomes three and their index, as ranks would have dealt them; what the manifest says of them is
+ * added to *entries. */
+static void split_file(const char *dir, const char *base, Str *entries) {
+    enum { FILES = 3 };
+    Err e = {0};
+    Str whole = {0}, index = {0}, path = {0};
+    SafeTensors s;
+    uint32_t crc;
+    uint64_t bytes;
+    str_printf(&whole, "%s/%s.safetensors", dir, base);
+    EXPECT(st_open(&s, whole.p, &e));
+    for (int file = 0; file < FILES; file++) {
+        StWriter *w = st_writer();
+        path.n = 0;
+        str_printf(&path, "%s/%s-%05d-of-%05d.safetensors", dir, base, file + 1, FILES);
+        for (int i = file; i < s.n; i += FILES) {
+            st_writer_add(w, s.tensors[i].name, ST_F32, s.tensors[i].rank, s.tensors[i].shape);
+            str_printf(&index, "%s\"%s\": \"%s\"", index.n ? ", " : "", s.tensors[i].name,
+                       strrchr(path.p, '/') + 1);
+        }
+        EXPECT(st_writer_begin(w, path.p, &e));
+        for (int i = file; i < s.n; i += FILES)
+            st_writer_put(w, s.tensors[i].data, (size_t)(s.tensors[i].end - s.tensors[i].begin));
+        EXPECT(st_writer_commit(w, &crc, &bytes, &e));
+        str_printf(entries, ", \"%s\": {\"bytes\": %d, \"crc32\": \"%08x\"}", strrchr(path.p, '/') + 1,
+                   (int)bytes, crc);
+    }
+    st_close(&s);
+    path.n = 0;
+    str_printf(&path, "{\"weight_map\": {%s}}", index.p);
+    str_printf(entries, ", \"%s.safetensors.index.json\": {\"bytes\": %d, \"crc32\": \"%08x\"}", base,
+               (int)path.n, crc32_of(0, path.p, path.n));
+    EXPECT(unlink(whole.p) == 0);
+    str_puts(&whole, ".index.json");
+    EXPECT(file_write(whole.p, path.p, path.n, &e));
+    str_free(&whole), str_free(&index), str_free(&path);
+}
+
+/* Makes of a checkpoint of one rank what three would have written. */
+static void split_folder(const char *dir) {
+    Err e = {0};
+    Str entries = {0}, manifest = {0};
+    static const char *const kept[] = {"config.json", "state.json"};
+    split_file(dir, "model", &entries);
+    split_file(dir, "optimizer", &entries);
+    for (int i = 0; i < 2; i++) {
+        char *text;
+        size_t n;
+        EXPECT(file_read(under(dir, kept[i]), 1 << 20, &text, &n, &e));
+        str_printf(&entries, ", \"%s\": {\"bytes\": %d, \"crc32\": \"%08x\"}", kept[i], (int)n,
+                   crc32_of(0, text, n));
+        free(text);
+    }
+    str_printf(&manifest, "{\"files\": {%s}}", entries.p + 2);
+    EXPECT(file_write(under(dir, "manifest.json"), manifest.p, manifest.n, &e));
+    EXPECT_OK(&e);
+    str_free(&entries), str_free(&manifest);
+}
+
+static bool same_bytes(const char *a, const char *b) {
+    Err e = {0};
+    Map x = {0}, y = {0};
+    bool same = map_open(&x, a, &e) && map_open(&y, b, &e) && x.n == y.n && !memcmp(x.p, y.p, x.n);
+    map_close(&x), map_close(&y);
+    return same;
+}
+
+TEST(checkpoint_of_several_files) {
+    Err e = {0};
+    const char *run = scratch();
+    char *dir = path_join(run, "checkpoints/step-00000002"), *whole = path_join(run, "whole");
+    ModelConfig c = tiny("gpt2", true);
+    Rig r = rig(&c);
+    EXPECT(save(&r, run, 1, 0, &e) && save(&r, run, 2, 0, &e));
+    EXPECT(model_save(r.m, whole, NULL, &e));
+    EXPECT(model_convert(dir, "llmc", under(run, "whole.bin"), &e));
+    split_folder(dir);
+    EXPECT(load(&r, run, &e) == 2);
+    EXPECT(model_convert(run, "hf", under(run, "out"), &e));
+    EXPECT_OK(&e);
+    EXPECT(same_bytes(under(run, "out/model.safetensors"), under(whole, "model.safetensors")));
+    EXPECT(same_bytes(under(run, "out/manifest.json"), under(whole, "manifest.json")));
+    EXPECT(model_convert(run, "llmc", under(run, "out.bin"), &e));
+    EXPECT(same_bytes(under(run, "out.bin"), under(run, "whole.bin")));
+    /* It counts as complete, and goes with its files when it is the oldest. */
+    EXPECT(save(&r, run, 3, 2, &e) && path_exists(dir) &&
+           !path_exists(under(run, "checkpoints/step-00000001")));
+    EXPECT(save(&r, run, 4, 2, &e) && !path_exists(dir));
+    EXPECT_OK(&e);
+    unrig(&r);
+    free(dir);
+    free(whole);
+}
+
+TEST(checkpoint_of_several_files_damaged) {
+    static const struct {
+        const char *file, *said;
+        bool gone;
+        bool of_model; /* the model alone, without the optimizer's state, is damaged too */
+    } damage[] = {
+        {"model-00002-of-00003.safetensors", "(model-00002-of-00003.safetensors: crc32 mismatch)", false,
+         true},
+        {"model-00003-of-00003.safetensors", "(model-00003-of-00003.safetensors: No such file", true, true},
+        {"model.safetensors.index.json", "(model.safetensors.index.json: crc32 mismatch)", false, true},
+        {"optimizer-00001-of-00003.safetensors", "(optimizer-00001-of-00003.safetensors: crc32 mismatch)",
+         false, false},
+        {"optimizer-00003-of-00003.safetensors", "(optimizer-00003-of-00003.safetensors: No such file", true,
+         false},
+        {"optimizer.safetensors.index.json", "(optimizer.safetensors.index.json: No such file", true, false},
+    };
+    const char *run = scratch();
+    ModelConfig c = tiny("gpt2", true);
+    Rig r = rig(&c);
+    for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
+        Err e = {0};
+        char path[256], *said;
+        EXPECT(dir_remove(run, &e) && save(&r, run, 1, 0, &e) && save(&r, run, 2, 0, &e));
+        snprintf(path, sizeof path, "%s/checkpoints/step-00000002", run);
+        split_folder(path);
+        snprintf(path, sizeof path, "%s/checkpoints/step-00000002/%s", run, damage[i].file);
+        if (damage[i].gone)
+            EXPECT(unlink(path) == 0);
+        else
+            flip_bit(path, -5);
+        EXPECT(load_and_listen(&r, run, &said) == 1 && strstr(said, damage[i].said), "%zu: %s", i, said);
+        free(said);
+        *strrchr(path, '/') = 0;
+        EXPECT(model_load(r.m, path, &e) == !damage[i].of_model, "damage %zu", i);
+        if (damage[i].of_model) EXPECT_ERR(&e, "the folder is damaged");
+    }
+    unrig(&r);
+}
+
 TEST(checkpoint_needs_its_optimizer) {
     Err e = {0};
     const char *run = scratch();
