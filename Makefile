@@ -84,6 +84,7 @@ endif
 OBJS   := $(ROOMS:%=$(BUILD)/%.o) $(CUDA_OBJS)
 TOBJS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/unit/*.c test/ops/*.c))
 PAR    := $(if $(MPI_IS),$(patsubst %.c,$(BUILD)/%,$(wildcard test/parallel/*.c)))
+RANKS  := $(patsubst test/parallel/%.c,'test/parallel/run.sh 8 $(BUILD)/test/parallel/%',$(filter-out %/fault.c,$(wildcard test/parallel/*.c)))
 FUZZ   := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 
 $(BIN): $(OBJS) $(BUILD)/main.o
@@ -131,8 +132,9 @@ export OMP_WAIT_POLICY ?= passive
 check: layers $(BIN) $(BUILD)/test/run
 	$(BUILD)/test/run
 
-test: $(BIN) $(BUILD)/test/run
-	@GPT=$(BIN) test/sum.sh scripts/layers.sh $(BUILD)/test/run test/cli/run.sh $(wildcard test/resume.sh)
+test: $(BIN) $(BUILD)/test/run $(PAR)
+	@GPT=$(BIN) BUILD=$(BUILD) test/sum.sh scripts/layers.sh $(BUILD)/test/run test/cli/run.sh $(wildcard test/resume.sh) \
+	    $(RANKS) test/parallel/faults.sh
 
 test-compat: $(BIN)
 	@GPT=$(BIN) test/sum.sh $(patsubst %,'$(PYTHON) %',$(wildcard test/compat/*.py))

@@ -2,6 +2,7 @@
 #include "comm_wire.h"
 #include "trace.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,7 @@ static struct {
     const Job *job; /* NULL: alone */
     bool asked;
     int rank, ranks, local_rank, local_ranks;
-    char whoami[96];
+    char whoami[WHOAMI];
 } here = {.ranks = 1, .local_ranks = 1};
 
 /* How many ranks a launcher says it started; 0: only MPI can tell. Slurm's own variables are those of a step, which a
@@ -112,20 +113,36 @@ const char *comm_whoami(void) {
     return here.whoami;
 }
 
-void comm_fail(const Err *e) {
-    if (here.ranks == 1) return;
-    note("%s: %s", here.whoami, e->msg);
+/* Of several threads that fail, the first says why. */
+void wire_fail(const char *whoami, const Err *e) {
+    static atomic_flag failed = ATOMIC_FLAG_INIT;
+    char line[sizeof e->msg + WHOAMI + 16];
+    if (atomic_flag_test_and_set(&failed)) pause();
+    const int n = snprintf(line, sizeof line, "gpt: %s: %s\n", whoami, e->msg);
+    if (write(STDERR_FILENO, line, (size_t)n) < n)
+        perror("gpt"); /* in one piece, among those of other ranks */
     here.job->end(e->code);
 }
 
-void comm_watch(double seconds) {
-    (void)seconds;
+void comm_fail(const Err *e) {
+    if (here.ranks > 1) wire_fail(here.whoami, e);
 }
-void comm_alive(const char *what) {
-    (void)what;
+
+void comm_watch(double seconds) {
+    if (here.ranks > 1) watch_start(here.job, seconds);
 }
 
 /* ---- a grid of it ---------------------------------------------------------------------------------------- */
+
+typedef struct Buffer {
+    char *p;
+    size_t cap;
+} Buffer;
+typedef struct Outbox {
+    Buffer *list; /* [cap], of which n are on their way */
+    int n, cap;
+} Outbox;
+enum { STAGE = 16 << 20 }; /* bytes that go through the host at once */
 
 struct Comm {
     Grid grid;
@@ -134,8 +151,10 @@ struct Comm {
     Host *host;             /* NULL: a grid of one */
     const Carrier *carrier; /* of the back end's memory */
     void *self;             /* the carrier's own */
-    bool staged;
     double exposed;
+    bool staged; /* the back end's memory is not the host's, and the carrier is MPI */
+    Buffer stage;
+    Outbox outbox[N_LANES];
 };
 
 static bool open_carrier(Comm *c, Err *e) {
@@ -156,6 +175,7 @@ Comm *comm_open(const Grid *g, const Ops *ops, bool staged, Err *e) {
                   here.ranks == 1 ? "is" : "are", here.ranks);
         return comm_close(c), NULL;
     }
+    if (c->staged) c->stage = (Buffer){xmalloc(STAGE), STAGE};
     c->host = here.job->open(g, c->seat);
     if (g->rank >= g->ranks || comm_agree(c, open_carrier(c, e), e)) return c;
     return comm_close(c), NULL;
@@ -165,6 +185,11 @@ void comm_close(Comm *c) {
     if (!c) return;
     if (c->self) c->carrier->close(c->self);
     if (c->host) here.job->close(c->host);
+    for (int l = 0; l < N_LANES; l++) {
+        for (int i = 0; i < c->outbox[l].cap; i++) free(c->outbox[l].list[i].p);
+        free(c->outbox[l].list);
+    }
+    free(c->stage.p);
     free(c);
 }
 const Grid *comm_grid(const Comm *c) {
@@ -182,16 +207,49 @@ int comm_rank(const Comm *c, Group g) {
 static const char *const lane_of_group[N_GROUPS] = {"world", "gradients", "pipeline", "tensor", "tied"};
 static const char *const lane_names[N_LANES] = {"next", "previous"};
 
-/* Around all that may keep the main thread waiting. */
+/* Around all that may keep the main thread waiting. A queue's own time is its carrier's to tell. */
 static double begin(const char *lane, const char *name) {
-    (void)lane, (void)name;
+    watch_waits(lane, name);
     return now_seconds();
 }
 
 static void end(Comm *c, const char *lane, const char *name, double from) {
     const double to = now_seconds();
-    if (c->carrier && !c->carrier->exposed) c->exposed += to - from;
+    watch_goes_on();
+    if (c->carrier->exposed) return;
+    c->exposed += to - from;
     if (trace_is_on()) trace_span(lane, name, from, to);
+}
+
+/* `parts` runs of n elements, `pitch` elements apart, from the back end's memory side by side into the host's. */
+static void fetch(Comm *c, char *to, const char *from, int parts, int64_t n, int64_t pitch, size_t each) {
+    for (int r = 0; r < parts; r++)
+        c->ops->to_host(to + (size_t)(r * n) * each, from + (size_t)(r * pitch) * each, (size_t)n * each);
+}
+
+static void store(Comm *c, char *to, const char *from, int parts, int64_t n, int64_t pitch, size_t each) {
+    for (int r = 0; r < parts; r++)
+        c->ops->to_device(to + (size_t)(r * pitch) * each, from + (size_t)(r * n) * each, (size_t)n * each);
+}
+
+/* Piece by piece through the host, in place there: a rank's own part of many stands at its rank. */
+static void staged_collective(Comm *c, const Call *call) {
+    const Seat *s = &c->seat[call->group];
+    const bool gathers = call->kind == ALL_GATHER, scatters = call->kind == REDUCE_SCATTER;
+    const int64_t size = gathers || scatters ? s->size : 1;
+    const size_t each = wire_size(call->type);
+    const char *in = call->in ? call->in : call->out;
+    char *out = call->out, *piece = c->stage.p;
+    for (int64_t at = 0, n; at < call->n; at += n) {
+        const int64_t most = (int64_t)(STAGE / each) / size;
+        n = call->n - at < most ? call->n - at : most;
+        char *mine = size > 1 ? piece + (size_t)(s->rank * n) * each : piece;
+        fetch(c, gathers ? mine : piece, in + (size_t)at * each, scatters ? s->size : 1, n, call->n, each);
+        Call host = *call;
+        host.n = n, host.in = gathers ? mine : piece, host.out = scatters ? mine : piece;
+        c->carrier->collective(c->self, &host, NOW);
+        store(c, out + (size_t)at * each, scatters ? mine : piece, gathers ? s->size : 1, n, call->n, each);
+    }
 }
 
 static void collective(Comm *c, Call call, When w) {
@@ -202,8 +260,14 @@ static void collective(Comm *c, Call call, When w) {
     if (alone) return;
     call.lane = lane_of_group[call.group];
     const double from = begin(call.lane, call.name);
-    c->carrier->collective(c->self, &call, w);
-    end(c, call.lane, call.name, from);
+    if (c->staged)
+        staged_collective(c, &call);
+    else
+        c->carrier->collective(c->self, &call, w);
+    if (w == NOW || c->staged)
+        end(c, call.lane, call.name, from);
+    else
+        watch_goes_on(); /* whoever makes the call behind tells what it took */
 }
 
 void comm_all_reduce(Comm *c, Group g, void *x, int64_t n, Wire t, When w) {
@@ -221,31 +285,52 @@ void comm_broadcast(Comm *c, Group g, void *x, int64_t n, Wire t, int from, When
 }
 
 void comm_join(Comm *c) {
-    if (!c->carrier) return;
-    const double from = begin("gradients", "join");
+    if (!c->self || c->staged) return; /* nothing went behind */
+    const double from = begin("join", "join");
     c->carrier->join(c->self);
     end(c, "join", "join", from);
 }
+
+/* The host's copy of a message. */
+static char *room_for(Buffer *b, size_t bytes) {
+    if (bytes > b->cap) b->p = xrealloc(b->p, b->cap = bytes);
+    return b->p;
+}
+
+/* Copies live till comm_sent, in buffers that the next sends have again. */
+static const void *staged_send(Comm *c, Outbox *o, const void *x, size_t bytes) {
+    if (o->n == o->cap) {
+        o->list = xrealloc(o->list, (size_t)(o->cap = 2 * o->cap + 4) * sizeof *o->list);
+        memset(o->list + o->n, 0, (size_t)(o->cap - o->n) * sizeof *o->list);
+    }
+    char *copy = room_for(&o->list[o->n++], bytes);
+    c->ops->to_host(copy, x, bytes);
+    return copy;
+}
+
 void comm_send(Comm *c, Lane l, const void *x, size_t bytes) {
     CHECK(c->grid.pp > 1);
     const double from = begin(lane_names[l], "send");
-    c->carrier->send(c->self, l, x, bytes);
+    c->carrier->send(c->self, l, c->staged ? staged_send(c, &c->outbox[l], x, bytes) : x, bytes);
     end(c, lane_names[l], "send", from);
 }
 void comm_sent(Comm *c, Lane l) {
     if (c->grid.pp == 1) return;
     const double from = begin(lane_names[l], "sent");
     c->carrier->sent(c->self, l);
+    c->outbox[l].n = 0;
     end(c, lane_names[l], "sent", from);
 }
 void comm_recv(Comm *c, Lane l, void *x, size_t bytes) {
     CHECK(c->grid.pp > 1);
     const double from = begin(lane_names[l], "receive");
-    c->carrier->recv(c->self, l, x, bytes);
+    void *to = c->staged ? room_for(&c->stage, bytes) : x;
+    c->carrier->recv(c->self, l, to, bytes);
+    if (c->staged) c->ops->to_device(x, to, bytes);
     end(c, lane_names[l], "receive", from);
 }
 double comm_exposed(Comm *c) {
-    double s = c->carrier && c->carrier->exposed ? c->carrier->exposed(c->self) : c->exposed;
+    const double s = c->self && c->carrier->exposed ? c->carrier->exposed(c->self) : c->exposed;
     c->exposed = 0;
     return s;
 }
@@ -277,27 +362,41 @@ bool comm_agree(Comm *c, bool ok, Err *e) {
 }
 
 void comm_barrier(Comm *c) {
-    if (c->host) here.job->barrier(c->host);
+    if (!c->host) return;
+    watch_waits("host", "barrier");
+    here.job->barrier(c->host);
+    watch_goes_on();
 }
 void comm_host_broadcast(Comm *c, void *x, size_t bytes, int from) {
-    if (c->host) here.job->broadcast(c->host, GROUP_WORLD, x, bytes, from);
+    if (!c->host) return;
+    watch_waits("host", "broadcast");
+    here.job->broadcast(c->host, GROUP_WORLD, x, bytes, from);
+    watch_goes_on();
 }
 void comm_host_gather(Comm *c, void *all, const void *x, size_t bytes) {
-    if (c->host)
-        here.job->gather(c->host, all, x, bytes);
-    else
-        memcpy(all, x, bytes);
+    if (!c->host) memcpy(all, x, bytes);
+    if (!c->host) return;
+    watch_waits("host", "gather");
+    here.job->gather(c->host, all, x, bytes);
+    watch_goes_on();
 }
 void comm_host_max(Comm *c, double *x, int n) {
-    if (c->host) here.job->max(c->host, x, n);
+    if (!c->host) return;
+    watch_waits("host", "maximum");
+    here.job->max(c->host, x, n);
+    watch_goes_on();
 }
 void comm_host_send(Comm *c, int to, const void *x, size_t bytes) {
     CHECK(c->host);
+    watch_waits("host", "send");
     here.job->send(c->host, to, x, bytes);
+    watch_goes_on();
 }
 void comm_host_recv(Comm *c, int from, void *x, size_t bytes) {
     CHECK(c->host);
+    watch_waits("host", "receive");
     here.job->recv(c->host, from, x, bytes);
+    watch_goes_on();
 }
 
 bool comm_self_test(Comm *c, Err *e) {

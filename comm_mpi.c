@@ -6,6 +6,7 @@
  * is added in fp32 and rounded once: within 2^-9 of the sum, relative, and p 2^-24 of the sum of the magnitudes. */
 #include "comm_wire.h"
 #include "cpu.h"
+#include "trace.h"
 
 #include <mpi.h>
 #include <sched.h>
@@ -29,17 +30,31 @@ typedef struct Side {
 
 typedef struct Sends {
     MPI_Request *list;
-    int n, cap;
+    int n, done, cap; /* the first `done` of n are */
 } Sends;
 
 struct Host {
     Seat seat[N_GROUPS];
     Side side[2]; /* by When */
     MPI_Comm lanes;
+
+    /* A thread makes the calls that go behind, in their order, and helps sends along: MPI gets on only while somebody
+     * calls it. It sleeps when there is neither. */
+    pthread_t thread;
+    pthread_mutex_t lock; /* of all that follows */
+    pthread_cond_t work, done;
+    Call *calls; /* those from `ran` to `asked` are to be made, or being made: number i is calls[i % cap] */
+    int64_t asked, ran, cap;
+    bool stop;
     Sends sends[N_LANES];
 };
 
-static MPI_Comm watchdogs; /* the world, for what they tell each other */
+/* What the watchdogs tell each other. */
+static struct {
+    MPI_Comm world;
+    MPI_Request request;
+    char leaving[256];
+} mailbox = {.request = MPI_REQUEST_NULL};
 
 /* ---- calling MPI ----------------------------------------------------------------------------------------- */
 
@@ -70,9 +85,15 @@ static void rest(int turn) {
         nanosleep(&(struct timespec){.tv_nsec = turn < 2000 ? 20000 : 200000}, NULL);
 }
 
-static void await(MPI_Request *r) {
+static bool is_done(MPI_Request *r) {
     int done = 0;
-    for (int turn = 0; MPI(MPI_Test(r, &done, MPI_STATUS_IGNORE)), !done; turn++) rest(turn);
+    MPI(MPI_Test(r, &done, MPI_STATUS_IGNORE));
+    if (done) watch_beat();
+    return done;
+}
+
+static void await(MPI_Request *r) {
+    for (int turn = 0; !is_done(r); turn++) rest(turn);
 }
 
 /* `bytes` together, then the next such `stride` bytes further on. */
@@ -201,14 +222,6 @@ static void carrier_close(void *self) {
     (void)self;
 }
 
-static void mpi_collective(void *self, const Call *c, When w) {
-    run_call(self, c, w);
-}
-
-static void mpi_join(void *self) {
-    (void)self;
-}
-
 /* ---- from one to one ------------------------------------------------------------------------------------- */
 
 static void post(Sends *s, MPI_Comm comm, int to, int tag, const char *x, size_t bytes) {
@@ -219,9 +232,12 @@ static void post(Sends *s, MPI_Comm comm, int to, int tag, const char *x, size_t
     }
 }
 
-static void await_all(Sends *s) {
-    for (int i = 0; i < s->n; i++) await(&s->list[i]);
-    s->n = 0;
+/* Are all sent? */
+static bool advance(Sends *s) {
+    while (s->done < s->n && is_done(&s->list[s->done])) s->done++;
+    if (s->done < s->n) return false;
+    s->n = s->done = 0;
+    return true;
 }
 
 static void take(MPI_Comm comm, int from, int tag, char *x, size_t bytes) {
@@ -241,16 +257,90 @@ static int stage(const Host *h, int step) {
 
 static void mpi_send(void *self, Lane l, const void *x, size_t bytes) {
     Host *h = self;
+    pthread_mutex_lock(&h->lock);
     post(&h->sends[l], h->lanes, stage(h, l == LANE_NEXT ? 1 : -1), (int)l, x, bytes);
+    pthread_cond_signal(&h->work);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static bool lanes_advance(Host *h, Lane from, Lane to) {
+    bool all = true;
+    pthread_mutex_lock(&h->lock);
+    for (Lane l = from; l < to; l++) all &= advance(&h->sends[l]);
+    pthread_mutex_unlock(&h->lock);
+    return all;
 }
 
 static void mpi_sent(void *self, Lane l) {
-    await_all(&((Host *)self)->sends[l]);
+    Host *h = self;
+    for (int turn = 0; !lanes_advance(h, l, l + 1); turn++) rest(turn);
 }
 
 static void mpi_recv(void *self, Lane l, void *x, size_t bytes) {
     Host *h = self;
     take(h->lanes, stage(h, l == LANE_NEXT ? -1 : 1), (int)l, x, bytes);
+}
+
+/* ---- behind ---------------------------------------------------------------------------------------------- */
+
+static bool has_sends(const Host *h) {
+    int n = 0;
+    for (int l = 0; l < N_LANES; l++) n += h->sends[l].n;
+    return n > 0;
+}
+
+static void run_traced(const Host *h, const Call *c) {
+    const double from = now_seconds();
+    run_call(h, c, BEHIND);
+    if (trace_is_on()) trace_span(c->lane, c->name, from, now_seconds());
+}
+
+static void *run_behind(void *arg) {
+    Host *h = arg;
+    pthread_mutex_lock(&h->lock);
+    for (;;) {
+        while (!h->stop && h->ran == h->asked && !has_sends(h)) pthread_cond_wait(&h->work, &h->lock);
+        const bool called = h->ran < h->asked;
+        if (!called && h->stop) break;
+        const Call c = called ? h->calls[h->ran % h->cap] : (Call){0};
+        pthread_mutex_unlock(&h->lock);
+        if (called)
+            run_traced(h, &c);
+        else if (!lanes_advance(h, 0, N_LANES))
+            nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+        pthread_mutex_lock(&h->lock);
+        if (called) h->ran++, pthread_cond_signal(&h->done);
+    }
+    pthread_mutex_unlock(&h->lock);
+    return NULL;
+}
+
+static void grow_calls(Host *h) {
+    const int64_t cap = 2 * h->cap + 64;
+    Call *calls = xmalloc((size_t)cap * sizeof *calls);
+    for (int64_t i = h->ran; i < h->asked; i++) calls[i % cap] = h->calls[i % h->cap];
+    free(h->calls);
+    h->calls = calls, h->cap = cap;
+}
+
+static void mpi_collective(void *self, const Call *c, When w) {
+    Host *h = self;
+    if (w == NOW) {
+        run_call(h, c, NOW);
+        return;
+    }
+    pthread_mutex_lock(&h->lock);
+    if (h->asked - h->ran == h->cap) grow_calls(h);
+    h->calls[h->asked++ % h->cap] = *c;
+    pthread_cond_signal(&h->work);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void mpi_join(void *self) {
+    Host *h = self;
+    pthread_mutex_lock(&h->lock);
+    while (h->ran < h->asked) pthread_cond_wait(&h->done, &h->lock);
+    pthread_mutex_unlock(&h->lock);
 }
 
 /* ---- the host's memory ----------------------------------------------------------------------------------- */
@@ -287,7 +377,7 @@ static void host_barrier(Host *h) {
 static void host_send(Host *h, int to, const void *x, size_t bytes) {
     Sends s = {0};
     post(&s, h->side[NOW].comm[GROUP_WORLD], to, 0, x, bytes);
-    await_all(&s);
+    for (int turn = 0; !advance(&s); turn++) rest(turn);
     free(s.list);
 }
 
@@ -309,14 +399,33 @@ static bool mpi_start(int *rank, int *ranks, int *local_rank, int *local_ranks, 
     MPI(MPI_Comm_rank(local, local_rank));
     MPI(MPI_Comm_size(local, local_ranks));
     MPI(MPI_Comm_free(&local));
-    MPI(MPI_Comm_dup(MPI_COMM_WORLD, &watchdogs));
+    MPI(MPI_Comm_dup(MPI_COMM_WORLD, &mailbox.world));
     return got == MPI_THREAD_MULTIPLE ||
            err_set(e, "this MPI was built without MPI_THREAD_MULTIPLE; gpt needs one that has it");
 }
 
 static void mpi_stop(void) {
-    MPI(MPI_Comm_free(&watchdogs));
+    if (mailbox.request != MPI_REQUEST_NULL) MPI(MPI_Request_free(&mailbox.request));
+    MPI(MPI_Comm_free(&mailbox.world));
     MPI(MPI_Finalize());
+}
+
+static void mpi_tell(int to, const void *x, size_t bytes) {
+    int done = 0;
+    CHECK(bytes <= sizeof mailbox.leaving);
+    MPI(MPI_Test(&mailbox.request, &done, MPI_STATUS_IGNORE));
+    if (!done) return;
+    memcpy(mailbox.leaving, x, bytes);
+    MPI(MPI_Isend(mailbox.leaving, (int)bytes, MPI_BYTE, to, 0, mailbox.world, &mailbox.request));
+}
+
+static bool mpi_hear(void *x, size_t bytes, int *from) {
+    int there = 0;
+    MPI_Status s;
+    MPI(MPI_Iprobe(MPI_ANY_SOURCE, 0, mailbox.world, &there, &s));
+    if (!there) return false;
+    MPI(MPI_Recv(x, (int)bytes, MPI_BYTE, *from = s.MPI_SOURCE, 0, mailbox.world, MPI_STATUS_IGNORE));
+    return true;
 }
 
 static Host *mpi_open(const Grid *g, const Seat seat[N_GROUPS]) {
@@ -334,6 +443,10 @@ static Host *mpi_open(const Grid *g, const Seat seat[N_GROUPS]) {
         if (i == GROUP_PIPELINE) MPI(MPI_Comm_dup(*now, &h->lanes));
     }
     for (int w = 0; w < 2; w++) h->side[w].scratch = xmalloc(SCRATCH);
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->work, NULL);
+    pthread_cond_init(&h->done, NULL);
+    h->thread = wire_thread(run_behind, h);
     return h;
 }
 
@@ -342,15 +455,19 @@ static void free_comm(MPI_Comm *c) {
 }
 
 static void mpi_close(Host *h) {
-    for (int l = 0; l < N_LANES; l++) {
-        await_all(&h->sends[l]);
-        free(h->sends[l].list);
-    }
+    for (int l = 0; l < N_LANES; l++) mpi_sent(h, (Lane)l);
+    pthread_mutex_lock(&h->lock);
+    h->stop = true;
+    pthread_cond_signal(&h->work);
+    pthread_mutex_unlock(&h->lock);
+    pthread_join(h->thread, NULL);
     for (int w = 0; w < 2; w++) {
         for (int i = 0; i < N_GROUPS; i++) free_comm(&h->side[w].comm[i]);
         free(h->side[w].scratch);
     }
+    for (int l = 0; l < N_LANES; l++) free(h->sends[l].list);
     free_comm(&h->lanes);
+    free(h->calls);
     free(h);
 }
 
@@ -358,6 +475,8 @@ const Job mpi_job = {
     .start = mpi_start,
     .stop = mpi_stop,
     .end = mpi_end,
+    .tell = mpi_tell,
+    .hear = mpi_hear,
     .open = mpi_open,
     .close = mpi_close,
     .broadcast = host_broadcast,

@@ -5,6 +5,8 @@
 
 #include "comm.h"
 
+#include <pthread.h>
+
 /* Where this rank stands in a group: among the `size` ranks of one `color`. Of a group of one, nothing goes over the
  * wire, and no carrier is asked. */
 typedef struct Seat {
@@ -70,10 +72,22 @@ extern const Job mpi_job;
 
 extern const Carrier nccl_carrier;
 
+enum { WHOAMI = 96 };
+/* comm_fail, on behalf of another rank. */
+void wire_fail(const char *whoami, const Err *e);
+/* A thread that sees no signals: those are the main thread's. */
+pthread_t wire_thread(void *(*run)(void *), void *arg);
+
 /* ---- comm_watch.c ---------------------------------------------------------------------------------------- */
 
-/* This rank's main thread waits for others, at `what`, until watch_goes_on. Both count as a sign of life. */
-void watch_waits(const char *what);
+void watch_start(const Job *job, double seconds); /* 0: stops */
+/* This rank gets on: some of what it waited for has come. */
+void watch_beat(void);
+/* This rank's main thread waits for others, in `call` on `lane`, until watch_goes_on. */
+void watch_waits(const char *lane, const char *call);
 void watch_goes_on(void);
+/* From now on (poll NULL: no more) the watchdog asks at each tick what the queue of a GPU waits for; NULL: for nothing.
+ * poll also ends the job if the wire has failed. */
+void watch_poll(const char *(*poll)(void *), void *of);
 
 #endif

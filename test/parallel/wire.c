@@ -178,8 +178,9 @@ static void collectives(void) {
 
 /* More than goes over the wire in one piece. */
 static void large(void) {
-    count("large, fp32", all_calls(&(Case){GROUP_WORLD, WIRE_F32, 600011, NOW}));
-    count("large, bf16, behind", all_calls(&(Case){GROUP_WORLD, WIRE_BF16, 1200007, BEHIND}));
+    const int64_t n = 1500007 / comm_world();
+    count("large, fp32", all_calls(&(Case){GROUP_WORLD, WIRE_F32, n, NOW}));
+    count("large, bf16, behind", all_calls(&(Case){GROUP_WORLD, WIRE_BF16, 2 * n, BEHIND}));
 }
 
 /* ---- from stage to stage --------------------------------------------------------------------------------- */
@@ -256,11 +257,14 @@ static bool agreement(void) {
 
 /* ---- grids ----------------------------------------------------------------------------------------------- */
 
-static void try_grid(int dp, int pp, int tp) {
+/* The host's memory as if it were a GPU's, which goes through the host. */
+static Ops apart;
+
+static void try_grid(int dp, int pp, int tp, bool staged) {
     Err e = {0};
     Grid g = grid_at(dp, pp, tp, comm_world_rank());
     const double from = now_seconds();
-    c = comm_open(&g, &cpu_ops, false, &e);
+    c = comm_open(&g, staged ? &apart : &cpu_ops, staged, &e);
     CHECK(c, "%s", e.msg);
     if (g.rank < g.ranks) {
         const int before = failed;
@@ -270,8 +274,8 @@ static void try_grid(int dp, int pp, int tp) {
         if (g.ranks > 1) count("agreement", agreement());
         if (pp > 1) count("lanes", lanes(100) & lanes(1 << 20));
         if (grid_is_root(&g))
-            printf("%-7s %d x %d x %d (%.2f s)\n", failed > before ? "FAILED" : "ok", dp, pp, tp,
-                   now_seconds() - from);
+            printf("%-7s %d x %d x %d%s (%.2f s)\n", failed > before ? "FAILED" : "ok", dp, pp, tp,
+                   staged ? ", staged" : "", now_seconds() - from);
     }
     comm_close(c);
 }
@@ -281,9 +285,15 @@ int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!comm_start(&e)) return printf("%s\n", e.msg), 1;
     const int ranks = comm_world();
+    apart = cpu_ops;
     for (int dp = 1; dp <= ranks; dp *= 2)
-        for (int pp = 1; dp * pp <= ranks; pp *= 2) try_grid(dp, pp, ranks / dp / pp);
-    if (ranks > 2) try_grid(1, 3, 1), try_grid(1, 1, ranks - 1);
+        for (int pp = 1; dp * pp <= ranks; pp *= 2) try_grid(dp, pp, ranks / dp / pp, false);
+    if (ranks > 2) {
+        try_grid(1, 3, 1, false);
+        try_grid(1, 1, ranks - 1, false);
+    }
+    try_grid(1, ranks % 2 ? 1 : 2, ranks % 2 ? ranks : ranks / 2, true);
+    try_grid(1, 1, ranks, true);
     if (comm_world_rank() == 0) printf("%d passed, %d failed, 0 skipped\n", passed, failed);
     comm_stop();
     return failed > 0;
