@@ -1570,8 +1570,8 @@ static __global__ void __launch_bounds__(Row<T>::THREADS)
     }
 }
 
-/* Without a norm: x [n] = a + b, and dropped = x, if present; b and dropped with dropout, each by its mask. Bytes a
- * number in bf16: reads 4, writes 2 or 4. 1 FLOP, and a random word where there is dropout. */
+/* Without a norm: x [n] = a + b, and dropped = x, if present; b and dropped with dropout, each by its mask.
+ * Bytes a number in bf16: reads 4, writes 2 or 4. 1 FLOP, and a random word where there is dropout. */
 template <typename T>
 static __global__ void residual(Tensor x, Tensor dropped, Tensor a, Tensor b, int64_t n, Mask of_b,
                                 Mask of_x) {
@@ -1990,8 +1990,8 @@ static __device__ inline void unpack_logits(float (&x)[N], const Words<T, N> &z,
         if (j >= have) x[j] = -INFINITY;
 }
 
-/* Maximum and, relative to the maximum so far, sum of exponentials of a row, for all threads of the block (Milakov &
- * Gimelshein 2018). The row is read once, and stays in `kept`, if not NULL. */
+/* Maximum and, relative to the maximum so far, sum of exponentials of a row, for all threads of the block
+ * (Milakov & Gimelshein 2018). The row is read once, and stays in `kept`, if not NULL. */
 template <typename T>
 static __device__ inline ClassPart read_row(Words<T, Row<T>::N> *kept, Tensor logits, int64_t at, int V,
                                             int Vp) {
@@ -2026,9 +2026,9 @@ static __device__ inline ClassPart read_row(Words<T, Row<T>::N> *kept, Tensor lo
     return p;
 }
 
-/* The gradient of a row, if asked for, of whose vocabulary it has columns first .. first + V. Reads what read_row kept,
- * or the row once more, from the L2 cache as a rule. Returns the first of this thread's columns with the maximum; V:
- * it has none. */
+/* The gradient of a row, if asked for, of whose vocabulary it has columns first .. first + V. Reads what
+ * read_row kept, or the row once more, from the L2 cache as a rule. Returns the first of this thread's columns
+ * with the maximum; V: it has none. */
 template <typename T>
 static __device__ inline int write_row(Tensor dlogits, const Words<T, Row<T>::N> *kept, Tensor logits,
                                        int64_t at, const ClassPart &all, int target, int first, float scale,
@@ -2073,7 +2073,8 @@ static __device__ inline int best_of(int best, int V) {
     return best < V ? best : 0;
 }
 
-/* A block a row; `keep`: in shared memory. Bytes a logit in bf16: reads 2, writes 2. 2 exponentials and 8 other FLOPs. */
+/* A block a row; `keep`: in shared memory. Bytes a logit in bf16: reads 2, writes 2. 2 exponentials and 8
+ * other FLOPs. */
 template <typename T>
 static __global__ void __launch_bounds__(CLASSIFIER_THREADS, 2)
     classifier(Tensor dlogits, float *loss, int32_t *best, Tensor logits, const int32_t *targets, float scale,
@@ -2214,7 +2215,8 @@ static void cuda_sum_squares(double *out, const float *g, int64_t n, bool accumu
     sum_queue(out, g, n, true, accumulate);
 }
 
-/* A fixed formula of 64-bit products: about 20 integer instructions for 4 bytes. Integers may be added in any order. */
+/* 4 bytes a word, and some 20 integer instructions: their 64-bit products, not memory, may be the limit.
+ * Integers may be added in any order. */
 template <typename T>
 static __global__ void __launch_bounds__(SUM_THREADS) checksum(unsigned long long *out, Tensor x, int64_t n) {
     const int64_t step = (int64_t)gridDim.x * SUM_THREADS * FOUR;

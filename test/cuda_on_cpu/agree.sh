@@ -1,8 +1,8 @@
 #!/bin/sh
 # Whole models on two devices: small GPT-1 and GPT-2 models trained for 50 steps on the CPU and with the kernels of gpt.cu
-# give the same losses, within FP32=1e-6 in fp32 and BF16=5e-4 in bf16 (relative); a second run with those kernels, and
-# one that is killed and resumed, give the same bits; both devices write the same text. GPT: a program with CUDA, or with
-# CUDA on the CPU (the kernels' threads then run in another order in the second run, which must not matter).
+# give the same losses, within FP32=1e-6 in fp32 (with muon 1e-5) and BF16=5e-4 in bf16 (relative); a second run with those
+# kernels, and runs that are killed and resumed, give the same bits; both devices write the same text. GPT: a program with
+# CUDA, or with CUDA on the CPU (the kernels' threads then run in another order in the second run, which must not matter).
 GPT=${GPT:-$(dirname "$0")/../../build-emu/gpt}
 case $GPT in /*) ;; *) GPT=$PWD/$GPT ;; esac
 export OMP_WAIT_POLICY=passive
@@ -23,17 +23,18 @@ check() {
 }
 
 model='"n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2'
-# config MODEL-TYPE PRECISION: the name of a file for such a run. One of them is without dropout: its steps are replayed.
+# config MODEL-TYPE PRECISION OPTIMIZER: the name of a file for such a run. One of them is without dropout: its steps are
+# replayed.
 config() {
-    [ "$1-$2" = gpt2-fp32 ] && p=0 || p=0.1
-    cat >"$1-$2.json" <<END
+    [ "$1-$2-$3" = gpt2-fp32-adamw ] && p=0 || p=0.1
+    cat >"$1-$2-$3.json" <<END
 {"tokenizer": "tok", "model": {"model_type": "$1", $model, "resid_pdrop": $p, "embd_pdrop": $p, "attn_pdrop": $p},
  "data": {"train": "shards/train_*.bin", "val": "shards/val_*.bin"},
  "train": {"max_steps": 50, "global_batch_size": 2, "micro_batch_size": 1, "precision": "$2", "threads": 2,
            "eval_interval": 25, "eval_batches": 2, "checkpoint_interval": 10, "keep_checkpoints": 2},
- "optimizer": {"lr": 3e-3}, "lr_schedule": {"warmup_steps": 10}}
+ "optimizer": {"name": "$3", "lr": 3e-3}, "lr_schedule": {"warmup_steps": 10}}
 END
-    echo "$1-$2.json"
+    echo "$1-$2-$3.json"
 }
 # train DEVICE NAME CONFIG FLAG...
 train() {
@@ -58,6 +59,13 @@ same() {
     losses "$1" >a && losses "$2" >b && cmp a b &&
         cmp "$(newest "$1")/model.safetensors" "$(newest "$2")/model.safetensors" &&
         cmp "$(newest "$1")/optimizer.safetensors" "$(newest "$2")/optimizer.safetensors"
+}
+
+# agree WHAT CONFIG LIMIT: a run on each device, with the same losses.
+agree() {
+    check "$1 on the CPU" train cpu "cpu-$2" "$2"
+    check "$1 with CUDA" train cuda "cuda-$2" "$2"
+    check "$1: the same losses" close "cpu-$2" "cuda-$2" "$3"
 }
 
 # Killed once it has written its second checkpoint, and resumed.
@@ -85,10 +93,8 @@ text() {
 
 for type in gpt2 openai-gpt; do
     for precision in fp32 bf16; do
-        c=$(config $type $precision)
-        check "$type $precision on the CPU" train cpu "cpu-$c" "$c"
-        check "$type $precision with CUDA" train cuda "cuda-$c" "$c"
-        check "$type $precision: the same losses" close "cpu-$c" "cuda-$c" "$([ $precision = fp32 ] && echo "${FP32:-1e-6}" || echo "${BF16:-5e-4}")"
+        c=$(config $type $precision adamw)
+        agree "$type $precision" "$c" "$([ $precision = fp32 ] && echo "${FP32:-1e-6}" || echo "${BF16:-5e-4}")"
     done
     # Its threads take turns in another order, and copies come earlier.
     export CUDA_ON_CPU_SEED=12 CUDA_ON_CPU_EARLY=1
@@ -100,7 +106,14 @@ for type in gpt2 openai-gpt; do
         check "$type bf16, killed and resumed: the same bits" same "cuda-$c" killed
     fi
     unset CUDA_ON_CPU_SEED CUDA_ON_CPU_EARLY
-    check "$type: the same text" text "cuda-$type-fp32.json"
+    check "$type: the same text" text "cuda-$type-fp32-adamw.json"
 done
+# Its directions are products of bf16 matrices in any precision.
+for precision in fp32 bf16; do
+    c=$(config gpt2 $precision muon)
+    agree "gpt2 $precision, muon" "$c" "$([ $precision = fp32 ] && echo "${FP32:-1e-5}" || echo "${BF16:-5e-4}")"
+done
+check "gpt2 bf16, muon, killed and resumed" killed "$c"
+check "gpt2 bf16, muon, killed and resumed: the same bits" same "cuda-$c" killed
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]
