@@ -1,6 +1,7 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
 #include "bench.h"
 #include "checkpoint.h"
+#include "classifier.h"
 #include "config.h"
 #include "dataloader.h"
 #include "dedup.h"
@@ -470,6 +471,121 @@ static bool cmd_lm_score(const Args *a, Err *e) {
     Ngram *m = dir ? ngram_open(dir, e) : NULL;
     bool ok = m && score_files(a, m, lm_line, e);
     ngram_close(m);
+    return ok;
+}
+
+/* ---- gpt data classifier ---- */
+
+static const Flag classifier_train_flags[] = {
+    {"--positive", "FILE", "documents to find: .txt or .jsonl, plain or .gz", true},
+    {"--negative", "FILE", "others", true},
+    {"--label", "NAME=FILE", "instead, or besides: documents of a topic, more files after the first", true},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--out", "DIR", "folder for classifier.bin", false},
+    {"--ngrams", "N", "words of the longest n-grams, 1 to 5 (2)", false},
+    {"--buckets", "N", "weights a label; n-grams share them by their hashes (4194304)", false},
+    {"--epochs", "N", "times over the documents (5)", false},
+    {"--rate", "F", "AdaGrad's learning rate (0.5)", false},
+    {"--held-out", "F", "share held out, half of it to calibrate, half to report on (0.1)", false},
+    {"--seed", "N", "of the order of documents (0)", false},
+    {"--threads", "N", "threads (all); the result is the same for any number", false},
+    {0}};
+
+/* All files of --positive and --negative as a set each; of --label, one a word, which may lead with its NAME=. */
+static ClassifierSet *classifier_sets(const Args *a, ClassifierJob *job, const char **files, Str *names,
+                                      Err *e) {
+    ClassifierSet *sets = xcalloc((size_t)a->n + 1, sizeof *sets);
+    size_t *name_at = xmalloc((size_t)(a->n + 1) * sizeof *name_at);
+    bool labelled = false;
+    for (int i = 0; i < a->n; i++) {
+        const char *flag = a->given[i].flag->name, *value = a->given[i].value, *equals = strchr(value, '=');
+        int n = job->n_sets;
+        if (!strcmp(flag, "--label") && (equals || labelled)) {
+            name_at[n] = equals ? names->n : name_at[n - 1];
+            if (equals) str_put(names, value, (size_t)(equals - value)), str_put(names, "", 1);
+            value = equals ? equals + 1 : value;
+            labelled = true;
+        } else if (!strcmp(flag, "--positive") || !strcmp(flag, "--negative")) {
+            name_at[n] = flag[2] == 'p' ? names->n : SIZE_MAX;
+            if (flag[2] == 'p') str_put(names, "positive", sizeof "positive");
+            labelled = false;
+        } else {
+            if (!strcmp(flag, "--label"))
+                err_usage(e, "gpt data classifier train: --label takes NAME=FILE, not %s", value);
+            continue;
+        }
+        files[n] = value;
+        sets[job->n_sets++] = (ClassifierSet){.files = &files[n], .n_files = 1};
+    }
+    for (int i = 0; i < job->n_sets; i++)
+        sets[i].label = name_at[i] == SIZE_MAX ? NULL : names->p + name_at[i];
+    free(name_at);
+    return sets;
+}
+
+static void print_report(const ClassifierReport *r) {
+    printf("%llu documents to learn from, %llu to calibrate, %llu to test; %llu words and n-grams\n",
+           (unsigned long long)r->trained, (unsigned long long)r->calibrated, (unsigned long long)r->tested,
+           (unsigned long long)r->features);
+    if (!r->tested) return;
+    printf("accuracy %.4f\n", r->accuracy);
+    for (int k = 0; k < r->labels; k++)
+        printf("%s: %llu of them, AUC %.4f, calibration error %.4f (before calibration %.4f)\n",
+               r->of[k].label, (unsigned long long)r->of[k].positives, r->of[k].auc, r->of[k].ece,
+               r->of[k].raw_ece);
+    for (int k = 0; k < r->labels; k++)
+        for (int i = 0; i < CLASSIFIER_BINS; i++)
+            if (r->of[k].bin[i].n)
+                printf("%s: scores %.1f to %.1f: %llu, mean %.4f, share %.4f\n", r->of[k].label, i / 10.0,
+                       (i + 1) / 10.0, (unsigned long long)r->of[k].bin[i].n, r->of[k].bin[i].score,
+                       r->of[k].bin[i].share);
+}
+
+static bool cmd_classifier_train(const Args *a, Err *e) {
+    ClassifierJob job = classifier_defaults();
+    static ClassifierReport report;
+    const char **files = xmalloc((size_t)(a->n + 1) * sizeof *files);
+    Str names = {0};
+    ClassifierSet *sets = classifier_sets(a, &job, files, &names, e);
+    job.sets = sets;
+    job.key = arg(a, "--key", NULL);
+    double start = now_seconds();
+    bool ok = !e->code && (job.out_dir = arg_needed(a, "--out", e)) &&
+              arg_int(a, "--ngrams", 1, 5, &job.ngrams, e) &&
+              arg_count(a, "--buckets", job.buckets, &job.buckets, e) &&
+              arg_int(a, "--epochs", 1, 1000, &job.epochs, e) &&
+              arg_real(a, "--rate", job.rate, &job.rate, e) &&
+              arg_real(a, "--held-out", job.held_out, &job.held_out, e) &&
+              arg_count(a, "--seed", 0, &job.seed, e) && arg_int(a, "--threads", 0, 1024, &job.threads, e) &&
+              classifier_train(&job, &report, e);
+    if (ok) print_report(&report);
+    if (ok) note("trained in %.2f s", now_seconds() - start);
+    str_free(&names);
+    free(sets);
+    free(files);
+    return ok;
+}
+
+static const Flag classifier_score_flags[] = {
+    {"--model", "DIR", "a folder that gpt data classifier train wrote", false},
+    {"--input", "FILE", "text: .txt (one document each) or .jsonl (one a line), plain or .gz", true},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--threads", "N", "threads (all)", false},
+    {0}};
+
+static void classifier_line(const void *model, const Doc *doc, Str *line) {
+    double scores[CLASSIFIER_LABELS];
+    classifier_scores(model, doc->text, doc->n, scores);
+    for (int k = 0; k < classifier_labels(model); k++) str_printf(line, "%s%.6f", k ? "\t" : "", scores[k]);
+}
+
+static bool cmd_classifier_score(const Args *a, Err *e) {
+    const char *dir = arg_needed(a, "--model", e);
+    Classifier *c = dir ? classifier_open(dir, e) : NULL;
+    for (int k = 0; c && classifier_labels(c) > 1 && k < classifier_labels(c); k++)
+        printf("%s\t%s", classifier_label(c, k), k + 1 < classifier_labels(c) ? "" : "document\n");
+    bool ok = c && score_files(a, c, classifier_line, e);
+    classifier_close(c);
     return ok;
 }
 
@@ -1009,6 +1125,10 @@ static const Command commands[] = {
     {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train},
     {"data lm score", "print of each document: perplexity, words, unknown words, where it is", lm_score_flags,
      cmd_lm_score},
+    {"data classifier train", "learn what kind of text a document is", classifier_train_flags,
+     cmd_classifier_train},
+    {"data classifier score", "print of each document: its score for each label, where it is",
+     classifier_score_flags, cmd_classifier_score},
     {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
      cmd_tokenizer_train},
     {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
@@ -1025,7 +1145,7 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void help(FILE *f) {
     fputs("usage: gpt COMMAND [--flag value ...]     gpt COMMAND --help\n\n", f);
-    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-22s %s\n", commands[i].name, commands[i].help);
+    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-24s %s\n", commands[i].name, commands[i].help);
 }
 
 static void help_command(const Command *c) {

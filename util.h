@@ -138,7 +138,17 @@ size_t utf8_whole(const char *s, size_t n);
  * Counter-based (Philox 4x32-10, Salmon et al. 2011): a value is a function of (seed, purpose, step, index),
  * so nothing has a state to save and nothing depends on the order or the number of threads or ranks. */
 
-enum { RAND_INIT = 1, RAND_SHUFFLE, RAND_MIX, RAND_DROPOUT, RAND_SAMPLE, RAND_DEMO, RAND_ROUND, RAND_TEST };
+enum {
+    RAND_INIT = 1,
+    RAND_SHUFFLE,
+    RAND_MIX,
+    RAND_DROPOUT,
+    RAND_SAMPLE,
+    RAND_DEMO,
+    RAND_ROUND,
+    RAND_TEST,
+    RAND_KEEP
+};
 
 /* Four independent 32-bit values for a 64-bit key and a 128-bit counter. */
 void philox4x32(uint64_t key, uint64_t hi, uint64_t lo, uint32_t out[4]);

@@ -1,0 +1,249 @@
+/* test_classifier.c - classifier.c, classifier_train.c: what is learnt, how it is judged, the two rules that decide, and
+ * what must be refused. scripts/bench/classifier.py holds it against fastText. */
+#include "classifier_impl.h"
+#include "test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char root[256], model_dir[300];
+
+/* A text of n words out of 400, those of a kind more often in a part of its own. */
+static char *make_text(uint64_t i, int kind, int n) {
+    Str s = {0};
+    for (int w = 0; w < n; w++) {
+        uint32_t r = rand_u32(9, RAND_TEST, i, (uint64_t)w), word = r >> 8 & 511;
+        if (r % 8 == 0) word = 512 + 8 * (uint32_t)kind + (r >> 8) % 8;
+        str_printf(&s, "%sw%u", w ? " " : "", word);
+    }
+    return s.p;
+}
+
+/* Writes documents lo .. hi - 1 as a file of the test's folder; malloc'd path. */
+static char *make_file(const char *name, uint64_t lo, uint64_t hi, int kind, int n) {
+    Err e = {0};
+    Str s = {0};
+    char *path = path_join(root, name);
+    for (uint64_t i = lo; i < hi; i++) {
+        char *text = make_text(i, kind, n);
+        str_printf(&s, "{\"text\": \"%s\"}\n", text);
+        free(text);
+    }
+    EXPECT(file_write(path, s.p, s.n, &e), "%s", e.msg);
+    str_free(&s);
+    return path;
+}
+
+static void make_root(void) {
+    snprintf(root, sizeof root, "%s", test_dir());
+    snprintf(model_dir, sizeof model_dir, "%s/model", root);
+}
+
+static bool train_sets(const ClassifierSet *sets, int n, ClassifierJob job, ClassifierReport *r, Err *e) {
+    job.sets = sets;
+    job.n_sets = n;
+    job.out_dir = model_dir;
+    return classifier_train(&job, r, e);
+}
+
+/* Documents 0 .. n - 1 are positive, n .. 2 n - 1 are not. */
+static bool train_two(int n, int words, ClassifierJob job, ClassifierReport *r, Err *e) {
+    make_root();
+    const char *yes = make_file("yes.jsonl", 0, (uint64_t)n, 0, words),
+               *no = make_file("no.jsonl", (uint64_t)n, 2 * (uint64_t)n, 1, words);
+    bool ok = train_sets((ClassifierSet[]){{"positive", &yes, 1}, {NULL, &no, 1}}, 2, job, r, e);
+    free((char *)yes);
+    free((char *)no);
+    return ok;
+}
+
+static ClassifierJob small_job(void) {
+    ClassifierJob job = classifier_defaults();
+    job.buckets = 1 << 14;
+    return job;
+}
+
+/* The report, worked out again from the scores of the model that was written. */
+TEST(classifier_report) {
+    enum { N = 1500, WORDS = 12 };
+    static ClassifierReport r;
+    static double score[2 * N];
+    static bool has[2 * N];
+    Err e = {0};
+    ClassifierJob job = small_job();
+    job.held_out = 0.4;
+    EXPECT(train_two(N, WORDS, job, &r, &e), "%s", e.msg);
+    Classifier *c = classifier_open(model_dir, &e);
+    EXPECT(c && classifier_labels(c) == 1 && !strcmp(classifier_label(c, 0), "positive"), "%s", e.msg);
+    if (!c) return;
+    size_t n = 0, right = 0, calibrated = 0, positives = 0;
+    double promised = 0, happened = 0, won = 0, pairs = 0;
+    for (uint64_t i = 0; i < 2 * N; i++) {
+        char *text = make_text(i, i >= N, WORDS);
+        ClassifierPart part = classifier_part(hash_bytes(text, strlen(text), 0), job.held_out);
+        double p = classifier_score(c, text, strlen(text));
+        if (part == PART_TEST) score[n] = p, has[n++] = i < N;
+        if (part == PART_CALIBRATE) promised += p, happened += i < N, calibrated++;
+        free(text);
+    }
+    for (size_t i = 0; i < n; i++) {
+        right += (score[i] >= 0.5) == has[i];
+        positives += has[i];
+        for (size_t j = 0; j < n; j++) {
+            if (!has[i] || has[j]) continue;
+            won += score[i] > score[j] ? 1 : score[i] == score[j] ? 0.5 : 0;
+            pairs++;
+        }
+    }
+    EXPECT(r.tested == n && r.calibrated == calibrated && r.trained == 2 * N - n - calibrated);
+    EXPECT(r.of[0].positives == positives && fabs(r.accuracy - (double)right / (double)n) < 1e-9);
+    EXPECT(r.accuracy > 0.85 && r.accuracy < 1, "%f", r.accuracy);
+    EXPECT(fabs(r.of[0].auc - won / pairs) < 1e-5, "%f, not %f", r.of[0].auc, won / pairs);
+    /* Platt's scores are right on average where they were fitted, but for his targets of almost 0 and 1. */
+    EXPECT(fabs(promised - happened) < 2, "%f promised, %f happened", promised, happened);
+    double ece = 0;
+    for (int b = 0; b < CLASSIFIER_BINS; b++) {
+        double sum = 0, with = 0, in = 0;
+        for (size_t i = 0; i < n; i++)
+            if ((int)(score[i] * 10) == b || (b == 9 && score[i] >= 1)) sum += score[i], with += has[i], in++;
+        ece += fabs(sum - with) / (double)n;
+        EXPECT((double)r.of[0].bin[b].n == in);
+    }
+    EXPECT(fabs(ece - r.of[0].ece) < 1e-6 && ece < 0.05, "%f, not %f", r.of[0].ece, ece);
+    EXPECT(r.of[0].raw_ece != r.of[0].ece);
+    classifier_close(c);
+}
+
+TEST(classifier_topics) {
+    static ClassifierReport r;
+    Err e = {0};
+    make_root();
+    const char *file[5];
+    ClassifierSet sets[5];
+    for (int k = 0; k < 5; k++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d.jsonl", k);
+        file[k] = make_file(name, (uint64_t)k * 400, (uint64_t)k * 400 + 400, k % 4, 20);
+        sets[k] = (ClassifierSet){(const char *const[]){"a", "b", "c", NULL}[k % 4], &file[k], 1};
+    }
+    EXPECT(train_sets(sets, 5, small_job(), &r, &e), "%s", e.msg);
+    EXPECT(r.labels == 3 && !strcmp(r.of[2].label, "c") && r.of[0].positives > r.of[1].positives);
+    Classifier *c = classifier_open(model_dir, &e);
+    EXPECT(c, "%s", e.msg);
+    for (int k = 0; c && k < 4; k++) {
+        double s[CLASSIFIER_LABELS];
+        char *text = make_text(5000, k, 100);
+        classifier_scores(c, text, strlen(text), s);
+        for (int i = 0; i < 3; i++) EXPECT(i == k ? s[i] > 0.9 : s[i] < 0.1, "of %d: %d has %f", k, i, s[i]);
+        free(text);
+    }
+    classifier_close(c);
+    for (int k = 0; k < 5; k++) free((char *)file[k]);
+}
+
+TEST(classifier_threads_change_nothing) {
+    char *first = NULL, *data;
+    size_t n, n_first = 0;
+    for (int threads = 1; threads <= 5; threads += 2) {
+        static ClassifierReport r;
+        Err e = {0};
+        ClassifierJob job = small_job();
+        job.threads = threads;
+        job.epochs = 2;
+        EXPECT(train_two(40, 2500, job, &r, &e), "%s", e.msg); /* long enough for a batch to be shared */
+        char *path = path_join(model_dir, CLASSIFIER_FILE);
+        EXPECT(file_read(path, SIZE_MAX / 2, &data, &n, &e), "%s", e.msg);
+        if (!first)
+            first = data, n_first = n;
+        else
+            EXPECT(n == n_first && !memcmp(first, data, n), "%d threads", threads);
+        if (data != first) free(data);
+        free(path);
+    }
+    free(first);
+}
+
+static int by_keep(const void *a, const void *b) {
+    return keep_before(*(const Keep *)a, *(const Keep *)b) ? -1
+                                                           : keep_before(*(const Keep *)b, *(const Keep *)a);
+}
+
+/* As many as asked for, ties and all: exactly those that sorting puts in front. */
+TEST(classifier_keep_share) {
+    for (size_t n = 1; n < 3000; n = n * 3 / 2 + 1) {
+        Keep *all = xmalloc(n * sizeof *all), *sorted = xmalloc(n * sizeof *sorted);
+        for (size_t i = 0; i < n; i++)
+            all[i] = (Keep){rand_u32(1, RAND_TEST, n, i) % (1 + n / 4) / 7.0,
+                            hash_mix(rand_u32(2, RAND_TEST, n, i))};
+        memcpy(sorted, all, n * sizeof *all);
+        qsort(sorted, n, sizeof *sorted, by_keep);
+        static const double share[] = {1e-9, 0.2, 0.5, 0.77, 1};
+        for (int s = 0; s < 5; s++) {
+            size_t want = (size_t)(share[s] * (double)n + 0.5), kept = 0;
+            Keep last = keep_share(all, n, share[s]);
+            for (size_t i = 0; i < n; i++) kept += !keep_before(last, all[i]);
+            if (!want) want = 1;
+            EXPECT(kept == want && !memcmp(&last, &sorted[want - 1], sizeof last), "%zu of %zu, not %zu",
+                   kept, n, want);
+        }
+        free(all);
+        free(sorted);
+    }
+}
+
+/* P(pareto > 1 - s) = (2 - s)^-9; the same document gets the same answer. */
+TEST(classifier_keep_pareto) {
+    enum { N = 40000 };
+    static const double score[] = {1, 0.95, 0.8, 0.5, 0};
+    for (int s = 0; s < 5; s++) {
+        double kept = 0, want = pow(2 - score[s], -9);
+        for (uint64_t i = 0; i < N; i++) kept += keep_pareto((Keep){score[s], hash_mix(i)}, 9, 3);
+        EXPECT(fabs(kept / N - want) < 4 * sqrt(want * (1 - want) / N) + 1e-9, "%f, not %f", kept / N, want);
+    }
+    EXPECT(keep_pareto((Keep){0.7, 11}, 9, 0) == keep_pareto((Keep){0.7, 11}, 9, 0));
+}
+
+TEST(classifier_refuses_to_train) {
+    static ClassifierReport r;
+    Err e = {0};
+    make_root();
+    const char *yes = make_file("yes.jsonl", 0, 20, 0, 5);
+    EXPECT(!train_sets((ClassifierSet[]){{"positive", &yes, 1}}, 1, small_job(), &r, &e));
+    EXPECT_ERR(&e, "positive: no document without this label to learn from");
+    EXPECT(!train_sets((ClassifierSet[]){{NULL, &yes, 1}}, 1, small_job(), &r, &e));
+    EXPECT_ERR(&e, "no label to learn");
+    EXPECT(!train_sets((ClassifierSet[]){{"", &yes, 1}}, 1, small_job(), &r, &e));
+    EXPECT_ERR(&e, "a label has 1 to 63 bytes");
+    ClassifierJob job = small_job();
+    job.buckets = 0;
+    EXPECT(!train_sets((ClassifierSet[]){{"a", &yes, 1}}, 1, job, &r, &e));
+    EXPECT_ERR(&e, "1 to 2G buckets");
+    const char *nowhere = "nowhere.jsonl";
+    EXPECT(!train_sets((ClassifierSet[]){{"a", &nowhere, 1}}, 1, small_job(), &r, &e));
+    EXPECT_ERR(&e, "nowhere.jsonl: ");
+    free((char *)yes);
+}
+
+TEST(classifier_refuses_damage) {
+    static ClassifierReport r;
+    Err e = {0};
+    char *data;
+    size_t n;
+    ClassifierJob job = small_job();
+    job.buckets = 100;
+    EXPECT(train_two(20, 5, job, &r, &e), "%s", e.msg);
+    char *path = path_join(model_dir, CLASSIFIER_FILE);
+    EXPECT(file_read(path, SIZE_MAX / 2, &data, &n, &e), "%s", e.msg);
+    for (size_t at = 0; at < n + 4; at++) {
+        FILE *f = fopen(path, "w");
+        size_t size = at < n ? n : (at - n) * 17; /* changed, then cut */
+        if (at < n) data[at] ^= 4;
+        EXPECT(f && fwrite(data, 1, size, f) == size && !fclose(f));
+        if (at < n) data[at] ^= 4;
+        EXPECT(!classifier_open(model_dir, &e), "byte %zu", at);
+        EXPECT_ERR(&e, CLASSIFIER_FILE);
+    }
+    free(data);
+    free(path);
+}
