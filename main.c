@@ -1,4 +1,5 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
+#include "anonymise.h"
 #include "bench.h"
 #include "checkpoint.h"
 #include "classifier.h"
@@ -295,6 +296,56 @@ static bool cmd_data_inspect(const Args *a, Err *e) {
     if (out.n) fwrite(out.p, 1, out.n, stdout);
     str_free(&out);
     tokenizer_free(t);
+    return ok;
+}
+
+/* ---- gpt data anonymise ---- */
+
+static const Flag anonymise_flags[] = {
+    {"--input", "FILE", "documents: .jsonl (one a line) or .txt (one each), plain or .gz", true},
+    {"--out", "DIR", "folder for clean_000000.jsonl.gz, ..., report.json", false},
+    {"--text", NULL, "instead of --input and --out: any text from stdin to stdout", false},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--kinds", "LIST", "such as email,phone or all (default: all but street addresses and names)", false},
+    {"--secret-file", "FILE", "surrogates instead of <EMAIL>: keyed by what the file holds, so consistent",
+     false},
+    {"--threads", "N", "threads (all); the result is the same for any number", false},
+    {"--overwrite", NULL, "replace another job's results", false},
+    {0}};
+
+static void note_counts(const PiiCounts *c) {
+    Str s = {0};
+    for (int k = 0; k < PII_KINDS; k++)
+        if (c->n[k]) str_printf(&s, ", %s %llu", pii_name((PiiKind)k), (unsigned long long)c->n[k]);
+    note("found: %s", s.n ? s.p + 2 : "nothing");
+    str_free(&s);
+}
+
+static bool anonymise_files(const Args *a, AnonymiseJob *job, PiiCounts *counts, Err *e) {
+    const char **files = arg_many(a, "--input", &job->n_files);
+    job->files = files;
+    bool ok = arg_needed(a, "--input", e) && (job->out = arg_needed(a, "--out", e)) &&
+              anonymise_run(job, counts, e);
+    free(files);
+    return ok;
+}
+
+static bool cmd_data_anonymise(const Args *a, Err *e) {
+    AnonymiseJob job = {.key = arg(a, "--key", NULL), .overwrite = arg(a, "--overwrite", NULL) != NULL};
+    const char *secret = arg(a, "--secret-file", NULL);
+    char *held = NULL;
+    size_t n;
+    PiiCounts counts = {{0}};
+    bool ok = anonymise_kinds(arg(a, "--kinds", "default"), &job.pii.kinds, e) &&
+              arg_int(a, "--threads", 0, 1024, &job.threads, e) &&
+              (!secret || file_read(secret, 1 << 20, &held, &n, e));
+    job.pii.secret = held;
+    if (ok && arg(a, "--text", NULL))
+        ok = anonymise_stream(0, 1, &job.pii, &counts, e);
+    else
+        ok = ok && anonymise_files(a, &job, &counts, e);
+    if (ok) note_counts(&counts);
+    free(held);
     return ok;
 }
 
@@ -1120,6 +1171,7 @@ static const Command commands[] = {
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
      cmd_data_demo},
     {"data shard", "text to token shards", shard_flags, cmd_data_shard},
+    {"data anonymise", "take out what identifies a person", anonymise_flags, cmd_data_anonymise},
     {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup},
     {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect},
     {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train},

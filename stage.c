@@ -246,7 +246,7 @@ static bool job_clear(const Job *job, Err *e) {
     for (int i = 0; i < n && ok; i++) {
         bool ours =
             !strcmp(names[i], "work") || !strcmp(names[i], "report.json") || !strcmp(names[i], "job.json");
-        for (int k = 0; k < STAGE_OUTS; k++)
+        for (int k = 0; k < STAGE_OUTS && job->names[k]; k++)
             ours |= starts_with(names[i], job->names[k]) && names[i][strlen(job->names[k])] == '_' &&
                     strstr(names[i], ".jsonl.gz");
         char *path = path_join(job->out, names[i]);
@@ -307,15 +307,15 @@ static bool part_found(const char *path, uint64_t *counts, Err *e) {
 }
 
 static bool part_run(const Job *job, const Stage *s, int file, const char *mark, uint64_t *counts, Err *e) {
-    OutFile f[STAGE_OUTS] = {0}, *out[STAGE_OUTS];
+    OutFile f[STAGE_OUTS] = {0}, *out[STAGE_OUTS] = {0};
     bool ok = true;
-    for (int i = 0; i < STAGE_OUTS && ok; i++) {
+    for (int i = 0; i < STAGE_OUTS && ok && job->names[i]; i++) {
         char *path = part_path(job, i, file);
         ok = file_create(out[i] = &f[i], path, e);
         free(path);
     }
     ok = ok && stage_file(s, job->files[file], out, counts, e);
-    for (int i = 0; i < STAGE_OUTS && ok; i++) {
+    for (int i = 0; i < STAGE_OUTS && ok && job->names[i]; i++) {
         Str nothing = {0};
         compress_member(&nothing);
         if (!f[i].n) file_put(&f[i], nothing.p, nothing.n); /* a file of no bytes is no gzip file */

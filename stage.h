@@ -56,7 +56,7 @@ typedef struct Job {
     const char *out;          /* folder */
     const char *const *files; /* the input */
     int n_files;
-    const char *names[STAGE_OUTS]; /* parts are OUT/NAME_000000.jsonl.gz, ... */
+    const char *names[STAGE_OUTS]; /* parts are OUT/NAME_000000.jsonl.gz, ...; the second may be NULL */
     bool done;                     /* set by job_open: all is there already */
 } Job;
 

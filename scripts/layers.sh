@@ -18,8 +18,8 @@ floor() {
     train) echo 6 ;;
     main) echo 7 ;;
     pairs) echo 1 ;;
-    minhash | stage | pii_ids | pii_fake) echo 2 ;;
-    dedup | decontam) echo 3 ;;
+    minhash | stage | pii_impl | pii_ids | pii_fake) echo 2 ;;
+    dedup | decontam | anonymise) echo 3 ;;
     *) echo unknown ;;
     esac
 }

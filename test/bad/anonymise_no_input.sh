@@ -1,0 +1,2 @@
+# neither files nor --text
+"$GPT" data anonymise --out d
