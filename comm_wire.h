@@ -73,6 +73,7 @@ extern const Job mpi_job;
 extern const Carrier nccl_carrier;
 
 enum { WHOAMI = 96 };
+const Ops *wire_ops(const Comm *c);
 /* comm_fail, on behalf of another rank. */
 void wire_fail(const char *whoami, const Err *e);
 /* A thread that sees no signals: those are the main thread's. */

@@ -7,7 +7,7 @@ floor() {
     util | trace | unicode | unicode_gpt1 | unicode_words) echo 0 ;;
     docs | words | keys | ops | ptx | cuda | attention | cpu | cpu_kernel | cpu_linear | cpu_attention) echo 1 ;;
     cuda_sizes) echo 1 ;; # of ops.h: what both gpt.cu and a plan without it need to know
-    comm | comm_mpi | comm_nccl | comm_watch | comm_wire) echo 1 ;;
+    comm | comm_check | comm_mpi | comm_nccl | comm_watch | comm_wire) echo 1 ;;
     tokenizer | tokenizer_impl | tokenizer_files | tokenizer_train | tokenizer_gpt1 | dataloader | shard | config | safetensors | demo | demo_grammar | schedule) echo 2 ;;
     extsort) echo 1 ;;
     ngram | ngram_impl | ngram_train | classifier | classifier_impl | classifier_train | pii | rules | language | html | warc | normalise) echo 2 ;; # what curate.c asks
@@ -35,7 +35,7 @@ for f in *.c *.h *.cu *.cuh; do
         [ "$inc" = "$room" ] && continue
         # cpu.c implements ops.h, tokenizer.c and demo.c own their tables, shard.c is the writing half
         # of dataloader.h, tensors.c and llmc.c what is in checkpoint.c's folders: the same floor, but downward in meaning.
-        case "$room:$inc" in cpu*:ops | cuda*:ops | cuda:cuda_sizes | ops:cuda_sizes | cpu_*:cpu | trace:util | params:gpt | gpt:params | comm*:ops | comm*:comm* | comm_mpi:cpu | tokenizer*:tokenizer* | ngram*:ngram* | classifier*:classifier* | pii*:pii* | demo:demo_grammar | shard:dataloader | checkpoint:llmc | checkpoint:tensors | llmc:tensors) continue ;; esac
+        case "$room:$inc" in cpu*:ops | cuda*:ops | cuda:cuda_sizes | ops:cuda_sizes | cpu_*:cpu | trace:util | params:gpt | gpt:params | comm*:ops | comm*:comm* | comm_*:cpu | tokenizer*:tokenizer* | ngram*:ngram* | classifier*:classifier* | pii*:pii* | demo:demo_grammar | shard:dataloader | checkpoint:llmc | checkpoint:tensors | llmc:tensors) continue ;; esac
         if [ "$b" = unknown ] || [ "$b" -ge "$a" ]; then
             echo "layers: $f (floor $a) includes $inc.h (floor $b)"
             bad=1

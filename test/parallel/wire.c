@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+static Ops apart; /* the host's memory as if it were a GPU's, which goes through the host */
 static Comm *c;
 static int passed, failed;
 
@@ -255,10 +256,46 @@ static bool agreement(void) {
     return ok && !strncmp(e.msg, "rank 1 (", 8) && strstr(e.msg, "): number 1") != NULL;
 }
 
-/* ---- grids ----------------------------------------------------------------------------------------------- */
+/* ---- is the machine sound? ------------------------------------------------------------------------------- */
 
-/* The host's memory as if it were a GPU's, which goes through the host. */
-static Ops apart;
+static bool broken; /* this rank's */
+static int fetched;
+
+/* One element of a product off by one: the last place of a bf16. */
+static void wrong_matmul(Matrices to, Matrices a, Matrices b, const uint16_t *add, const Matmul *m) {
+    cpu_ops.matmul(to, a, b, add, m);
+    to.p[5 * to.row + 7] ^= (uint16_t)broken;
+}
+
+/* What comes from the wire has a bit of one number flipped. */
+static void wrong_to_device(void *to, const void *host, size_t bytes) {
+    memcpy(to, host, bytes);
+    if (broken && bytes == 1 << 20 && fetched++ % 2) ((char *)to)[4098] ^= 1;
+}
+
+static bool refused(const Ops *ops, const char *why) {
+    Err e = {0};
+    const Grid g = grid_at(1, 1, comm_world(), comm_world_rank());
+    char words[64];
+    Comm *of_it = comm_open(&g, ops, true, &e);
+    broken = g.rank == g.ranks - 1;
+    snprintf(words, sizeof words, "rank %d (", g.ranks - 1);
+    const bool ok = !comm_self_test(of_it, &e) && !strncmp(e.msg, words, strlen(words)) && strstr(e.msg, why);
+    comm_close(of_it);
+    return ok;
+}
+
+static void soundness(void) {
+    Err e = {0};
+    Ops ops = apart;
+    count("a sound machine", comm_self_test(c, &e));
+    ops.matmul = wrong_matmul;
+    count("a wrong product", refused(&ops, "a product of"));
+    ops = apart, ops.to_device = wrong_to_device;
+    count("a wrong sum", refused(&ops, "a sum over all ranks"));
+}
+
+/* ---- grids ----------------------------------------------------------------------------------------------- */
 
 static void try_grid(int dp, int pp, int tp, bool staged) {
     Err e = {0};
@@ -270,6 +307,7 @@ static void try_grid(int dp, int pp, int tp, bool staged) {
         const int before = failed;
         collectives();
         if (tp == comm_world()) large();
+        if (tp == comm_world() && staged) soundness();
         count("the host's calls", host_calls());
         if (g.ranks > 1) count("agreement", agreement());
         if (pp > 1) count("lanes", lanes(100) & lanes(1 << 20));

@@ -35,6 +35,7 @@ TEST(comm_of_one) {
     EXPECT(!comm_agree(c, err_set(&e, "no"), &e));
     EXPECT_ERR(&e, "no");
     EXPECT(comm_exposed(c) == 0);
+    EXPECT(comm_self_test(c, &e), "%s", e.msg);
     comm_close(c);
 }
 
