@@ -295,3 +295,20 @@ bool doc_text(Doc *doc, const char *key, Err *e) {
     doc->text[doc->n = n] = 0;
     return true;
 }
+
+void doc_put_json(Str *json, const char *text, size_t n) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+    str_put(json, "\"", 1);
+    for (size_t i = 0; i < n; i++) {
+        size_t start = i;
+        while (i < n && (unsigned char)text[i] >= ' ' && text[i] != '"' && text[i] != '\\') i++;
+        str_put(json, text + start, i - start);
+        if (i == n) break;
+        const char *simple = text[i] ? strchr(from, text[i]) : NULL;
+        if (simple)
+            str_put(json, (char[]){'\\', to[simple - from]}, 2);
+        else
+            str_printf(json, "\\u%04x", (unsigned char)text[i]);
+    }
+    str_put(json, "\"", 1);
+}

@@ -46,4 +46,7 @@ bool docs_batch(Docs *d, Doc *doc, int max, size_t want, int *n, Err *e);
 /* Decodes a line of JSON in place: doc->text becomes the string under `key`, with \u0000 as a zero byte and half a
  * surrogate pair as U+FFFD. Does nothing to plain text. Errors name file and line. */
 bool doc_text(Doc *doc, const char *key, Err *e);
+
+/* Appends UTF-8 as a JSON string, in quotes. */
+void doc_put_json(Str *json, const char *text, size_t n);
 #endif

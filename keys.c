@@ -115,6 +115,13 @@ static bool read_pair(const char *where, const Key *k, const cJSON *v, double *p
 bool key_read(const Key *k, void *base, const char *where, const cJSON *v, Err *e) {
     void *p = field(base, k);
     double x;
+    if (cJSON_IsNull(v) && k->or_null) {
+        if (k->kind == K_INT)
+            *(int64_t *)p = (int64_t)k->value;
+        else
+            *(double *)p = NAN;
+        return true;
+    }
     switch (k->kind) {
     case K_TEXT: return read_text(where, k, v, p, k->size, e);
     case K_CHOICE:
@@ -206,8 +213,6 @@ static bool read_object(const Keys *t, void *base, const char *where, const char
             if (!read_object(t, base, where, it->string, it, e)) return false;
         } else if (!k) {
             return unknown_key(t, where, path, e);
-        } else if (cJSON_IsNull(it) && k->or_null) {
-            *(int64_t *)field(base, k) = (int64_t)k->value;
         } else if (!key_read(k, base, where, it, e)) {
             return false;
         }
@@ -303,7 +308,12 @@ void key_print(const Key *k, const void *base, Str *out) {
     case K_TEXT:
     case K_CHOICE: print_text(out, p); break;
     case K_INT: str_printf(out, "%lld", (long long)*(const int64_t *)p); break;
-    case K_FLOAT: json_float(out, *x); break;
+    case K_FLOAT:
+        if (isnan(*x))
+            str_puts(out, "null");
+        else
+            json_float(out, *x);
+        break;
     case K_BOOL: str_puts(out, *(const bool *)p ? "true" : "false"); break;
     case K_PAIR:
         str_puts(out, "[");

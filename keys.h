@@ -29,7 +29,7 @@ typedef struct Key {
     double min, max;  /* inclusive */
     const char *text; /* default of a text; choices of a choice, the default first: "gpt2|openai-gpt" */
     const char *help;
-    bool or_null; /* null stands for the default of this K_INT */
+    bool or_null; /* null may be given: the default of a K_INT, NAN of a K_FLOAT */
 } Key;
 
 /* Rows of such a table, for a field of struct S. */

@@ -4,6 +4,7 @@
 #include "checkpoint.h"
 #include "classifier.h"
 #include "config.h"
+#include "curate.h"
 #include "dataloader.h"
 #include "dedup.h"
 #include "demo.h"
@@ -182,6 +183,69 @@ static bool cmd_version(const Args *a, Err *e) {
     puts("gpt 0.1");
     return true;
 }
+
+/* ---- gpt data clean, gpt data explain ---- */
+
+static const Flag clean_flags[] = {
+    {"--config", "FILE", "rules and their limits (the published ones); gpt help clean lists all keys", false},
+    {"--input", "FILE", ".txt .jsonl .html .warc .wet, each also .gz; or folders, with all below them", true},
+    {"--out", "DIR", "folder for clean_000000.jsonl.gz, dropped_000000.jsonl.gz, report.json, report.html", false},
+    {"--set", "KEY=VALUE", "override a key of the config, as in gopher.min_words=20; may be repeated", false},
+    {"--threads", "N", "threads (all cores); the result is the same for any number", false},
+    {0}};
+
+static bool curate_configure(const Args *a, CurateConfig *c, Err *e) {
+    const char *path = arg(a, "--config", NULL);
+    int n;
+    curate_defaults(c);
+    if (path && !curate_read(c, path, e)) return false;
+    const char **set = arg_many(a, "--set", &n);
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) ok = curate_set(c, set[i], e);
+    free(set);
+    return ok;
+}
+
+static bool cmd_data_clean(const Args *a, Err *e) {
+    CurateJob job = {0};
+    const char **inputs = arg_many(a, "--input", &job.n_inputs);
+    job.inputs = inputs;
+    bool ok = arg_needed(a, "--input", e) && (job.out = arg_needed(a, "--out", e)) &&
+              arg_int(a, "--threads", 0, 1024, &job.threads, e) && curate_configure(a, &job.config, e) &&
+              curate_run(&job, e);
+    free(inputs);
+    return ok;
+}
+
+static const Flag explain_flags[] = {
+    {"--config", "FILE", "as for gpt data clean", false},
+    {"--set", "KEY=VALUE", "override a key of the config; may be repeated", false},
+    {"--input", "FILE", "the file whose documents are explained", false},
+    {"--documents", "N", "how many of them (1)", false},
+    {0}};
+
+static bool cmd_data_explain(const Args *a, Err *e) {
+    CurateConfig c;
+    int documents = 1;
+    Str out = {0};
+    const char *path = arg_needed(a, "--input", e);
+    bool ok = path && arg_int(a, "--documents", 1, INT_MAX, &documents, e) && curate_configure(a, &c, e) &&
+              curate_explain(&c, path, documents, &out, e);
+    if (out.n) fwrite(out.p, 1, out.n, stdout);
+    str_free(&out);
+    return ok;
+}
+
+static bool cmd_help_clean(const Args *a, Err *e) {
+    Str text = {0};
+    (void)a, (void)e;
+    curate_help(&text);
+    fputs(text.p, stdout);
+    str_free(&text);
+    return true;
+}
+
+/* ---- gpt data demo ---- */
 
 static const Flag demo_flags[] = {
     {"--out", "FILE", "write .jsonl, or .jsonl.gz: one {\"text\": ..., \"nats\": -log p} a line", false},
@@ -1168,6 +1232,9 @@ static bool cmd_eval(const Args *a, Err *e) {
 
 static const Command commands[] = {
     {"train", "pretrain or go on training: the config says which", train_flags, cmd_train},
+    {"data clean", "raw text and HTML to clean documents, by published rules", clean_flags, cmd_data_clean},
+    {"data explain", "one document through every rule: its values, the limits, what drops it", explain_flags,
+     cmd_data_explain},
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
      cmd_data_demo},
     {"data shard", "text to token shards", shard_flags, cmd_data_shard},
@@ -1190,6 +1257,8 @@ static const Command commands[] = {
     {"eval", "loss and perplexity over shards, or the score of a task", eval_flags, cmd_eval},
     {"bench", "this machine: products, attention, a step, decoding, as shares of its own peak", bench_flags,
      cmd_bench},
+    {"help clean", "every key of a config of data clean: its default, its meaning, its range", no_flags,
+     cmd_help_clean},
     {"help config", "every key of a config: its default, its meaning, its range", no_flags, cmd_help_config},
     {"version", "what this binary is", no_flags, cmd_version},
 };

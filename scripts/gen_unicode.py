@@ -4,6 +4,7 @@
     python3 scripts/gen_unicode.py gpt2 > unicode.h        letters, numbers and white space
     python3 scripts/gen_unicode.py gpt1 > unicode_gpt1.h   lower case, white space, punctuation
     python3 scripts/gen_unicode.py words > unicode_words.h  what words are made of, lower case
+    python3 scripts/gen_unicode.py nfc > unicode_nfc.h      canonical decomposition and composition
 
 The version is pinned, because ids depend on it: 16.0.0 is what tiktoken's regex engine has. Python 3.14
 carries it as `unicodedata`; with any other Python, install `unicodedata2==16.0.0` first.
@@ -227,8 +228,50 @@ enum {{ WORDS_OTHER, WORDS_LETTER, WORDS_SPACE, WORDS_ALONE }};
 #endif""")
 
 
+def nfc():
+    pairs = {}
+    for c in range(0x110000):
+        d = unicodedata.decomposition(chr(c))
+        if d and not d.startswith("<") and c not in HANGUL:
+            pairs[c] = [int(x, 16) for x in d.split()] + [0]
+    composed = sorted(
+        (*d[:2], c) for c, d in pairs.items() if unicodedata.normalize("NFC", "".join(map(chr, d[:2]))) == chr(c)
+    )
+    classes = []  # runs of one combining class: first, last, class
+    for c in range(0x110000):
+        k = unicodedata.combining(chr(c))
+        if k and classes and classes[-1][1:] == [c - 1, k]:
+            classes[-1][1] = c
+        elif k:
+            classes.append([c, c, k])
+    second = {b for _, b, _ in composed} | {*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
+
+    def kind(c):
+        if unicodedata.combining(chr(c)) or c in second:
+            return 1
+        return 1 if unicodedata.normalize("NFC", chr(c)) != chr(c) else 0
+
+    print(f"""\
+/* unicode_nfc.h - floor 0, part of normalise.c: canonical decomposition and composition by Unicode {VERSION}.
+ * Written by scripts/gen_unicode.py; do not edit. clang-format off */
+#ifndef GPT_UNICODE_NFC_H
+#define GPT_UNICODE_NFC_H
+
+#include <stdint.h>
+
+/* 0: a text of such characters alone is in NFC already. */""")
+    class_table("nfc", kind)
+    print("/* Canonical decomposition, one step, Hangul aside: character, first, second or 0; in order. */")
+    print(c_array("uint32_t", "nfc_pairs", [v for c, d in sorted(pairs.items()) for v in (c, *d[:2])]))
+    print("/* What two characters compose to: first, second, composed; in order. */")
+    print(c_array("uint32_t", "nfc_composed", [v for row in composed for v in row]))
+    print("/* Canonical combining classes other than 0: first, last, class; in order. */")
+    print(c_array("uint32_t", "nfc_combining", [v for r in classes for v in r]))
+    print("#endif")
+
+
 if __name__ == "__main__":
-    tables = {"gpt2": gpt2, "gpt1": gpt1, "words": words}
+    tables = {"gpt2": gpt2, "gpt1": gpt1, "words": words, "nfc": nfc}
     if len(sys.argv) != 2 or sys.argv[1] not in tables:
         sys.exit(__doc__)
     tables[sys.argv[1]]()

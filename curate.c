@@ -1,0 +1,625 @@
+/* curate.c - floor 4: see curate.h. */
+#include "curate.h"
+#include "docs.h"
+#include "report.h"
+#include "seen.h"
+#include "stats.h"
+#include "words.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+/* ---- units of work --------------------------------------------------------------------------------------- */
+
+typedef struct Unit {
+    int first, end; /* files first .. end - 1 */
+} Unit;
+
+typedef struct Run {
+    const CurateJob *job;
+    char **file;
+    int n_files;
+    Unit *unit;
+    int n_units;
+    int outer, inner; /* threads over units, and within one */
+} Run;
+
+typedef struct FileList {
+    char **path;
+    int n, cap;
+} FileList;
+
+static void list_add(FileList *l, char *path) {
+    if (l->n == l->cap) l->path = xrealloc(l->path, (size_t)(l->cap = 2 * l->cap + 64) * sizeof *l->path);
+    l->path[l->n++] = path;
+}
+
+/* A file, or all files below a folder whose names say that they can be read, in order of their names. Symbolic links
+ * to folders are not followed. */
+static bool list_input(FileList *l, const char *path, Err *e) {
+    char **names;
+    int n;
+    if (!path_is_dir(path)) {
+        if (!path_exists(path)) return err_set(e, "%s: no such file", path);
+        if (!source_known(path))
+            return err_set(
+                e, "%s: its name must end in .txt, .jsonl, .html, .warc or .wet (or .gz after that)", path);
+        list_add(l, xstrdup(path));
+        return true;
+    }
+    if (!dir_list(path, &names, &n, e)) return false;
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        char *below = path_join(path, names[i]);
+        struct stat st;
+        bool folder = lstat(below, &st) == 0 && S_ISDIR(st.st_mode);
+        if (folder || source_known(below)) ok = list_input(l, below, e);
+        free(below);
+    }
+    names_free(names, n);
+    return ok;
+}
+
+/* Files in a row make a unit until it would be larger than asked for. */
+static void make_units(Run *r, uint64_t most) {
+    uint64_t size = 0;
+    r->unit = xmalloc((size_t)(r->n_files + 1) * sizeof *r->unit);
+    for (int i = 0; i < r->n_files; i++) {
+        struct stat st = {0};
+        stat(r->file[i], &st);
+        if (!r->n_units || size + (uint64_t)st.st_size > most) {
+            r->unit[r->n_units++] = (Unit){i, i};
+            size = 0;
+        }
+        size += (uint64_t)st.st_size;
+        r->unit[r->n_units - 1].end = i + 1;
+    }
+}
+
+static char *unit_path(const Run *r, const char *before, int unit, const char *after) {
+    Str s = {0};
+    str_printf(&s, "%s/%s%06d%s", r->job->out, before, unit, after);
+    return s.p;
+}
+
+static bool unit_has(const Run *r, int unit, const char *after) {
+    char *path = unit_path(r, "work/", unit, after);
+    bool there = path_exists(path);
+    free(path);
+    return there;
+}
+
+/* ---- the first stage: raw bytes to text ------------------------------------------------------------------ */
+
+/* Documents are worked on in blocks, each by one thread; blocks are cut the same way whatever the threads. */
+enum { BLOCK_DOCS = 256, BLOCK_BYTES = 1 << 20 };
+
+/* How a text stands in a unit's .text file, followed by its URL and itself, and zeros up to a multiple of 8. */
+typedef struct Frame {
+    uint32_t file, n_url;
+    uint64_t n, offset, line;
+} Frame;
+
+static size_t frame_size(const Frame *f) {
+    return (sizeof *f + f->n_url + f->n + 7) / 8 * 8;
+}
+
+typedef struct ReadBlock {
+    RawDoc doc[BLOCK_DOCS];
+    int file[BLOCK_DOCS];
+    char error[BLOCK_DOCS][200]; /* empty: it was read */
+    int n;
+    size_t bytes;
+    Str frames, seen; /* seen: Seen[], documents numbered within the block */
+    NormaliseCounts counts;
+} ReadBlock;
+
+typedef struct Reader {
+    const Run *run;
+    Stats *stats;
+    Source *source;
+    int at, end; /* the file that is open, or the next one */
+} Reader;
+
+static void tell(void *ctx, const char *file, const Problem *p) {
+    Reader *rd = ctx;
+    stats_problem(rd->stats, file, p);
+    note("%s: at byte %llu: %s; passed over", file, (unsigned long long)p->offset, p->what);
+}
+
+/* Fills a block; an empty one is the end. */
+static bool read_block(Reader *rd, ReadBlock *b, Err *e) {
+    b->n = 0;
+    b->bytes = 0;
+    while (b->n < BLOCK_DOCS && b->bytes < BLOCK_BYTES && rd->at < rd->end) {
+        const char *path = rd->run->file[rd->at];
+        size_t most = (size_t)rd->run->job->config.max_document;
+        if (!rd->source && !(rd->source = source_open(path, most, tell, rd, e))) return false;
+        if (source_next(rd->source, &b->doc[b->n])) {
+            b->file[b->n] = rd->at;
+            b->bytes += b->doc[b->n++].data.n;
+        } else {
+            source_close(rd->source);
+            rd->source = NULL;
+            rd->at++;
+        }
+    }
+    return true;
+}
+
+static void put_seen(Str *s, uint64_t hash, int32_t doc, int32_t line) {
+    Seen x = {hash, doc, line};
+    str_put(s, &x, sizeof x);
+}
+
+enum { SEED_DOCUMENT, SEED_LINE };
+
+static void hash_text(const CurateConfig *c, const char *text, size_t n, int32_t doc, Str *seen) {
+    int32_t number = 0;
+    if (c->duplicates.documents) put_seen(seen, hash_bytes(text, n, SEED_DOCUMENT), doc, SEEN_DOCUMENT);
+    if (!c->duplicates.lines) return;
+    for (Span left = {text, n}, line; line_next(&left, &line); number++) {
+        Span s = span_trim(line);
+        if (s.n >= (size_t)c->duplicates.min_line)
+            put_seen(seen, hash_bytes(s.p, s.n, SEED_LINE), doc, number);
+    }
+}
+
+static void extract_block(const Run *r, ReadBlock *b, Cleaner *c) {
+    int32_t number = 0;
+    b->frames.n = b->seen.n = 0;
+    b->counts = (NormaliseCounts){0};
+    for (int i = 0; i < b->n; i++) {
+        RawDoc *raw = &b->doc[i];
+        const char *text;
+        size_t n;
+        Err e = {0};
+        b->error[i][0] = 0;
+        if (!clean_extract(c, raw, &text, &n, &b->counts, &e)) {
+            snprintf(b->error[i], sizeof b->error[i], "%.199s", e.msg);
+            continue;
+        }
+        Frame f = {(uint32_t)b->file[i], (uint32_t)raw->url.n, n, raw->offset, raw->line};
+        str_put(&b->frames, &f, sizeof f);
+        str_put(&b->frames, raw->url.p, raw->url.n);
+        str_put(&b->frames, text, n);
+        str_put(&b->frames, "\0\0\0\0\0\0\0", frame_size(&f) - sizeof f - f.n_url - n);
+        hash_text(&r->job->config, text, n, number++, &b->seen);
+    }
+}
+
+/* What a block found goes to the unit's files, in order. */
+static void store_block(Reader *rd, const ReadBlock *b, int32_t *documents, OutFile *text, SeenWriter *seen) {
+    Stats *s = rd->stats;
+    const Seen *x = (const Seen *)(const void *)b->seen.p;
+    int32_t first = *documents;
+    for (int i = 0; i < b->n; i++) {
+        s->documents++;
+        s->bytes += b->doc[i].data.n;
+        if (b->error[i][0]) {
+            Problem p = {.offset = b->doc[i].offset};
+            snprintf(p.what, sizeof p.what, "%s", b->error[i]);
+            tell(rd, rd->run->file[b->file[i]], &p);
+            stats_dropped(s, REASON_UNREADABLE, b->doc[i].data.n);
+        } else {
+            ++*documents;
+        }
+    }
+    s->normalised.repaired += b->counts.repaired;
+    s->normalised.mojibake += b->counts.mojibake;
+    s->normalised.controls += b->counts.controls;
+    s->normalised.composed += b->counts.composed;
+    file_put(text, b->frames.p, b->frames.n);
+    for (size_t i = 0; i < b->seen.n / sizeof *x; i++) seen_put(seen, x[i].hash, first + x[i].doc, x[i].line);
+}
+
+static Cleaner **cleaners_new(const Run *r) {
+    Cleaner **c = xmalloc((size_t)r->inner * sizeof *c);
+    for (int i = 0; i < r->inner; i++) c[i] = cleaner_new(&r->job->config.clean);
+    return c;
+}
+
+static void cleaners_free(const Run *r, Cleaner **c) {
+    for (int i = 0; i < r->inner; i++) cleaner_free(c[i]);
+    free(c);
+}
+
+static bool read_blocks(Reader *rd, ReadBlock *blocks, int n_blocks, Cleaner **cleaners, OutFile *text,
+                        SeenWriter *seen, Err *e) {
+    int32_t documents = 0;
+    for (int n = n_blocks; n == n_blocks;) {
+        for (n = 0; n < n_blocks; n++) {
+            if (!read_block(rd, &blocks[n], e)) return false;
+            if (!blocks[n].n) break;
+        }
+#pragma omp parallel for schedule(dynamic) num_threads(rd->run->inner)
+        for (int i = 0; i < n; i++) extract_block(rd->run, &blocks[i], cleaners[omp_get_thread_num()]);
+        for (int i = 0; i < n; i++) store_block(rd, &blocks[i], &documents, text, seen);
+    }
+    return true;
+}
+
+static void blocks_free(ReadBlock *blocks, int n) {
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < BLOCK_DOCS; k++) raw_free(&blocks[i].doc[k]);
+        str_free(&blocks[i].frames);
+        str_free(&blocks[i].seen);
+    }
+    free(blocks);
+}
+
+static bool read_unit(const Run *r, int u, Err *e) {
+    OutFile text = {.fd = -1};
+    SeenWriter seen = {0};
+    Stats *stats = xcalloc(1, sizeof *stats);
+    Reader rd = {r, stats, NULL, r->unit[u].first, r->unit[u].end};
+    char *text_path = unit_path(r, "work/", u, ".text"), *seen_path = unit_path(r, "work/", u, ".seen"),
+         *done = unit_path(r, "work/", u, ".read");
+    int n_blocks = r->inner > 1 ? 4 * r->inner : 1;
+    ReadBlock *blocks = xcalloc((size_t)n_blocks, sizeof *blocks);
+    Cleaner **cleaners = cleaners_new(r);
+    bool ok = file_create(&text, text_path, e) && seen_create(&seen, seen_path, e) &&
+              read_blocks(&rd, blocks, n_blocks, cleaners, &text, &seen, e);
+    source_close(rd.source);
+    if (ok)
+        ok = file_commit(&text, e) && seen_commit(&seen, e) && stats_save(stats, done, e);
+    else
+        file_abandon(&text), seen_abandon(&seen);
+    cleaners_free(r, cleaners);
+    blocks_free(blocks, n_blocks);
+    free(stats);
+    free(text_path), free(seen_path), free(done);
+    return ok;
+}
+
+/* ---- the last stage: text to verdicts -------------------------------------------------------------------- */
+
+typedef struct JudgeBlock {
+    const Frame *first; /* in the mapped .text file */
+    int n;
+    int32_t number; /* of its first document within the unit */
+    Str text, clean, dropped, clean_gz, dropped_gz;
+    Stats stats;
+} JudgeBlock;
+
+typedef struct Judge {
+    const Run *run;
+    int unit;
+    Map map;
+    size_t at; /* of the next frame */
+    int32_t number;
+    Drop *drop;
+    size_t n_drops;
+    OutFile clean, dropped;
+    Stats *stats;
+} Judge;
+
+static const Frame *next_frame(const Frame *f) {
+    return (const Frame *)(const void *)((const char *)f + frame_size(f));
+}
+
+/* A gzip member of n bytes. */
+static void gzip_put(Str *out, const void *bytes, size_t n, int level) {
+    z_stream z = {0};
+    CHECK(deflateInit2(&z, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK, "out of memory");
+    size_t bound = deflateBound(&z, n), before = out->n;
+    str_put(out, bytes, 0);
+    out->p = xrealloc(out->p, before + bound + 1);
+    z.next_in = (Bytef *)(uintptr_t)bytes, z.avail_in = (uInt)n;
+    z.next_out = (Bytef *)out->p + before, z.avail_out = (uInt)bound;
+    CHECK(deflate(&z, Z_FINISH) == Z_STREAM_END);
+    out->n = before + z.total_out;
+    out->cap = before + bound + 1;
+    deflateEnd(&z);
+}
+
+static void put_where(Str *json, const Frame *f, const char *file) {
+    str_puts(json, ", \"file\": ");
+    doc_put_json(json, file, strlen(file));
+    if (f->line)
+        str_printf(json, ", \"line\": %llu", (unsigned long long)f->line);
+    else
+        str_printf(json, ", \"offset\": %llu", (unsigned long long)f->offset);
+    if (!f->n_url) return;
+    str_puts(json, ", \"url\": ");
+    doc_put_json(json, (const char *)(f + 1), f->n_url);
+}
+
+static void put_document(Str *json, const Frame *f, const char *file, const char *text, size_t n,
+                         const Judgement *v, const char *reason) {
+    str_puts(json, "{\"text\": ");
+    doc_put_json(json, text, n);
+    put_where(json, f, file);
+    if (reason) str_printf(json, ", \"reason\": \"%s\"", reason);
+    for (int m = 0; v && m < N_RULE_MEASURES; m++)
+        str_printf(json, "%s\"%s\": %.5g", m ? ", " : ", \"scores\": {", measure_names[m], v->value[m]);
+    str_puts(json, v ? "}}\n" : "}\n");
+}
+
+/* The first drop of a document, or what follows. */
+static size_t find_drop(const Judge *j, int32_t doc) {
+    size_t lo = 0, hi = j->n_drops;
+    while (lo < hi) {
+        size_t middle = (lo + hi) / 2;
+        if (j->drop[middle].doc < doc)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    return lo;
+}
+
+/* Drops the lines that stood earlier in the run; what is left of text[n]. */
+static size_t drop_lines(const Judge *j, size_t at, int32_t doc, char *text, size_t n, uint64_t *dropped) {
+    int32_t number = 0;
+    size_t out = 0;
+    for (Span left = {text, n}, line; line_next(&left, &line); number++) {
+        if (at < j->n_drops && j->drop[at].doc == doc && j->drop[at].line == number) {
+            at++;
+            ++*dropped;
+            continue;
+        }
+        memmove(text + out, line.p, line.n);
+        out += line.n;
+        text[out++] = '\n';
+    }
+    return out ? out - 1 : 0;
+}
+
+static void judge_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c) {
+    const CurateConfig *config = &j->run->job->config;
+    const char *file = j->run->file[f->file], *reason = NULL, *body = (const char *)(f + 1) + f->n_url;
+    uint64_t order = (uint64_t)j->unit << 32 | (uint32_t)(number + 1);
+    size_t at = find_drop(j, number), n = f->n;
+    Judgement v;
+    bool listed = at < j->n_drops && j->drop[at].doc == number;
+    bool twice = listed && j->drop[at].line == SEEN_DOCUMENT;
+    b->text.n = 0;
+    str_put(&b->text, body, n);
+    if (twice) {
+        stats_dropped(&b->stats, REASON_DUPLICATE, n);
+        reason = reason_name(REASON_DUPLICATE);
+    } else {
+        if (listed) n = drop_lines(j, at, number, b->text.p, n, &b->stats.duplicate_lines);
+        n = clean_judge(c, b->text.p, n, &v);
+        stats_judged(&b->stats, &v, config->clean.limit, b->text.p, n, file, order);
+        if (!n || v.broken >= 0) reason = reason_name(n ? v.broken : REASON_EMPTY);
+    }
+    bool write = !reason || (double)(hash_mix(order) >> 11) * 0x1p-53 < config->dropped;
+    if (write)
+        put_document(reason ? &b->dropped : &b->clean, f, file, b->text.p, n, twice ? NULL : &v, reason);
+}
+
+static void judge_block(const Judge *j, JudgeBlock *b, Cleaner *c) {
+    const Frame *f = b->first;
+    int level = (int)j->run->job->config.gzip_level;
+    b->clean.n = b->dropped.n = b->clean_gz.n = b->dropped_gz.n = 0;
+    memset(&b->stats, 0, sizeof b->stats);
+    for (int i = 0; i < b->n; i++, f = next_frame(f)) judge_document(j, b, f, b->number + i, c);
+    if (b->clean.n) gzip_put(&b->clean_gz, b->clean.p, b->clean.n, level);
+    if (b->dropped.n) gzip_put(&b->dropped_gz, b->dropped.p, b->dropped.n, level);
+}
+
+/* The next frames of the unit; b->n is 0 at its end. */
+static bool take_block(Judge *j, JudgeBlock *b, Err *e) {
+    size_t bytes = 0;
+    b->first = (const Frame *)(const void *)(j->map.p + j->at);
+    b->number = j->number;
+    for (b->n = 0; b->n < BLOCK_DOCS && bytes < BLOCK_BYTES && j->at < j->map.n; b->n++, j->number++) {
+        const Frame *f = (const Frame *)(const void *)(j->map.p + j->at);
+        size_t left = j->map.n - j->at;
+        if (left < sizeof *f || f->n > left || f->n_url > left || frame_size(f) > left ||
+            f->file >= (uint32_t)j->run->n_files)
+            return err_set(e, "%s/work: unit %d is damaged; remove the folder and start again",
+                           j->run->job->out, j->unit);
+        bytes += f->n;
+        j->at += frame_size(f);
+    }
+    return true;
+}
+
+static bool judge_blocks(Judge *j, JudgeBlock *blocks, int n_blocks, Cleaner **cleaners, Err *e) {
+    for (int n = n_blocks; n == n_blocks;) {
+        for (n = 0; n < n_blocks; n++) {
+            if (!take_block(j, &blocks[n], e)) return false;
+            if (!blocks[n].n) break;
+        }
+#pragma omp parallel for schedule(dynamic) num_threads(j->run->inner)
+        for (int i = 0; i < n; i++) judge_block(j, &blocks[i], cleaners[omp_get_thread_num()]);
+        for (int i = 0; i < n; i++) {
+            file_put(&j->clean, blocks[i].clean_gz.p, blocks[i].clean_gz.n);
+            file_put(&j->dropped, blocks[i].dropped_gz.p, blocks[i].dropped_gz.n);
+            stats_merge(j->stats, &blocks[i].stats, j->run->job->config.clean.limit);
+        }
+    }
+    return true;
+}
+
+/* An empty file is no gzip file: one that got nothing gets an empty member. */
+static void finish_gzip(OutFile *f, int level) {
+    Str s = {0};
+    if (!f->n) gzip_put(&s, "", 0, level);
+    file_put(f, s.p, s.n);
+    str_free(&s);
+}
+
+static bool judge_open(Judge *j, Err *e) {
+    const Run *r = j->run;
+    char *text = unit_path(r, "work/", j->unit, ".text"), *drops = unit_path(r, "work/", j->unit, ".drop"),
+         *clean = unit_path(r, "clean_", j->unit, ".jsonl.gz"),
+         *dropped = unit_path(r, "dropped_", j->unit, ".jsonl.gz");
+    struct stat st;
+    bool ok = stat(text, &st) == 0 || err_set(e, "%s: %s", text, strerror(errno));
+    if (ok && st.st_size) ok = map_open(&j->map, text, e);
+    ok = ok && seen_drops(drops, &j->drop, &j->n_drops, e) && file_create(&j->clean, clean, e) &&
+         file_create(&j->dropped, dropped, e);
+    free(text), free(drops), free(clean), free(dropped);
+    return ok;
+}
+
+static bool judge_unit(const Run *r, int u, Err *e) {
+    Judge j = {.run = r, .unit = u, .clean = {.fd = -1}, .dropped = {.fd = -1}};
+    int n_blocks = r->inner > 1 ? 4 * r->inner : 1, level = (int)r->job->config.gzip_level;
+    JudgeBlock *blocks = xcalloc((size_t)n_blocks, sizeof *blocks);
+    Cleaner **cleaners = cleaners_new(r);
+    char *done = unit_path(r, "work/", u, ".judged"), *text = unit_path(r, "work/", u, ".text");
+    j.stats = xcalloc(1, sizeof *j.stats);
+    bool ok = judge_open(&j, e) && judge_blocks(&j, blocks, n_blocks, cleaners, e);
+    if (ok) {
+        finish_gzip(&j.clean, level);
+        finish_gzip(&j.dropped, level);
+        ok = file_commit(&j.clean, e) && file_commit(&j.dropped, e) && stats_save(j.stats, done, e);
+    }
+    file_abandon(&j.clean), file_abandon(&j.dropped);
+    map_close(&j.map);
+    if (ok) unlink(text);
+    for (int i = 0; i < n_blocks; i++) {
+        JudgeBlock *b = &blocks[i];
+        str_free(&b->text), str_free(&b->clean), str_free(&b->dropped);
+        str_free(&b->clean_gz), str_free(&b->dropped_gz);
+    }
+    free(blocks);
+    cleaners_free(r, cleaners);
+    free(j.drop), free(j.stats), free(done), free(text);
+    return ok;
+}
+
+/* ---- the run --------------------------------------------------------------------------------------------- */
+
+/* A stage over all units that have not been through it; the first error in their order. */
+static bool for_units(const Run *r, const char *what, const char *done,
+                      bool (*stage)(const Run *, int, Err *), Err *e) {
+    Err *errs = xcalloc((size_t)r->n_units, sizeof *errs);
+    int finished = 0;
+    bool failed = false, ok = true;
+#pragma omp parallel for schedule(dynamic) num_threads(r->outer)
+    for (int u = 0; u < r->n_units; u++) {
+        bool stop;
+#pragma omp atomic read
+        stop = failed;
+        if (stop) continue;
+        bool good = unit_has(r, u, done) || stage(r, u, &errs[u]);
+#pragma omp critical(progress)
+        {
+            finished++;
+            if (progress_is_terminal()) progress_line(false, "%s: %d of %d", what, finished, r->n_units);
+        }
+        if (!good) {
+#pragma omp atomic write
+            failed = true;
+        }
+    }
+    for (int u = 0; u < r->n_units && ok; u++)
+        if (errs[u].code) *e = errs[u], ok = false;
+    free(errs);
+    return ok;
+}
+
+static bool find_seen(const Run *r, Err *e) {
+    char *mark = path_join(r->job->out, "work/seen");
+    char **hashes = xmalloc((size_t)r->n_units * sizeof *hashes),
+         **drops = xmalloc((size_t)r->n_units * sizeof *drops);
+    for (int u = 0; u < r->n_units; u++) {
+        hashes[u] = unit_path(r, "work/", u, ".seen");
+        drops[u] = unit_path(r, "work/", u, ".drop");
+    }
+    bool ok =
+        path_exists(mark) || (seen_find((const char *const *)hashes, (const char *const *)drops, r->n_units,
+                                        (size_t)r->job->config.duplicates.memory_mb << 20, e) &&
+                              file_write(mark, "", 0, e));
+    names_free(hashes, r->n_units);
+    names_free(drops, r->n_units);
+    free(mark);
+    return ok;
+}
+
+/* What the run is: its config and its files. A folder that holds another run is not touched. */
+static bool claim_folder(const Run *r, Err *e) {
+    Str plan = {0};
+    char *path = path_join(r->job->out, "config.json"), *work = path_join(r->job->out, "work"), *there = NULL;
+    size_t n = 0;
+    bool ok = dir_make(r->job->out, e) && dir_make(work, e);
+    curate_print(&r->job->config, &plan);
+    plan.n = (size_t)(strrchr(plan.p, '}') - plan.p);
+    while (plan.p[plan.n - 1] == '\n') plan.n--;
+    str_puts(&plan, ",\n  \"files\": [");
+    for (int i = 0; i < r->n_files; i++) {
+        str_puts(&plan, i ? ",\n    " : "\n    ");
+        doc_put_json(&plan, r->file[i], strlen(r->file[i]));
+    }
+    str_puts(&plan, "\n  ]\n}\n");
+    if (ok && path_exists(path)) {
+        ok = file_read(path, SIZE_MAX / 2, &there, &n, e);
+        if (ok && (n != plan.n || memcmp(there, plan.p, n)))
+            ok = err_usage(
+                e, "%s: holds a run with another config or other input; give another --out, or remove it",
+                r->job->out);
+    } else if (ok) {
+        ok = file_write(path, plan.p, plan.n, e);
+    }
+    free(there), free(path), free(work);
+    str_free(&plan);
+    return ok;
+}
+
+static bool report(const Run *r, double seconds, Err *e) {
+    Stats *all = xcalloc(1, sizeof *all), *one = xmalloc(sizeof *one);
+    const double *limit = r->job->config.clean.limit;
+    bool ok = true;
+    for (int u = 0; u < r->n_units && ok; u++) {
+        char *read = unit_path(r, "work/", u, ".read"), *judged = unit_path(r, "work/", u, ".judged");
+        ok = stats_load(one, read, e) && (stats_merge(all, one, limit), stats_load(one, judged, e));
+        if (ok) stats_merge(all, one, limit);
+        free(read), free(judged);
+    }
+    ok = ok && report_write(r->job->out, all, limit, seconds, e);
+    if (ok) {
+        note("%s: %llu of %llu documents kept, %llu of %llu bytes; %llu problems; %.1f MB/s", r->job->out,
+             (unsigned long long)all->kept, (unsigned long long)all->documents,
+             (unsigned long long)all->kept_bytes, (unsigned long long)all->bytes,
+             (unsigned long long)all->problems, (double)all->bytes / 1e6 / seconds);
+    }
+    free(all), free(one);
+    return ok;
+}
+
+static bool run_stages(const Run *r, Err *e) {
+    char *finished = path_join(r->job->out, "report.json"), *work = path_join(r->job->out, "work");
+    double start = now_seconds();
+    bool done = path_exists(finished) && !path_exists(work), ok = done || claim_folder(r, e);
+    if (done) note("%s: is finished already", r->job->out);
+    if (ok && !done)
+        ok = for_units(r, "read", ".read", read_unit, e) && find_seen(r, e) &&
+             for_units(r, "judge", ".judged", judge_unit, e) && report(r, now_seconds() - start, e) &&
+             dir_remove(work, e);
+    free(finished), free(work);
+    return ok;
+}
+
+bool curate_run(const CurateJob *job, Err *e) {
+    FileList list = {0};
+    Run r = {.job = job};
+    bool ok = true;
+    for (int i = 0; i < job->n_inputs && ok; i++) ok = list_input(&list, job->inputs[i], e);
+    if (ok && !list.n) ok = err_set(e, "%s: holds no file that can be read here", job->inputs[0]);
+    r.file = list.path, r.n_files = list.n;
+    if (ok) {
+        int threads = job->threads > 0 ? job->threads : omp_get_num_procs();
+        make_units(&r, (uint64_t)job->config.unit);
+        r.outer = threads < r.n_units ? threads : r.n_units;
+        r.inner = threads / r.outer;
+        omp_set_max_active_levels(2);
+        ok = run_stages(&r, e);
+    }
+    names_free(list.path, list.n);
+    free(r.unit);
+    return ok;
+}

@@ -1,0 +1,45 @@
+/* curate.h - floor 4: raw text to clean documents: `gpt data clean` and `gpt data explain`.
+ *
+ * Three stages over units of work (one file, or small files in a row):
+ *   read    raw bytes to normalised text, and the hashes of its documents and lines
+ *   seen    which of them stood earlier in the run
+ *   judge   what is left is measured and judged, and written
+ * Each stage leaves a file per unit that appears whole or not at all, so a run that was killed goes on from there, and
+ * the result is the same, byte for byte; nor does it depend on the number of threads. */
+#ifndef GPT_CURATE_H
+#define GPT_CURATE_H
+
+#include "clean.h"
+
+typedef struct CurateConfig {
+    CleanConfig clean;
+    int64_t max_document, unit; /* bytes of the longest document; of a unit of work */
+    struct {
+        bool documents, lines;
+        int64_t min_line, memory_mb; /* characters of the shortest line that counts */
+    } duplicates;
+    double dropped; /* share of the dropped documents that are written */
+    int64_t gzip_level;
+} CurateConfig;
+
+void curate_defaults(CurateConfig *c);
+bool curate_read(CurateConfig *c, const char *path, Err *e);
+bool curate_set(CurateConfig *c, const char *assignment, Err *e);
+void curate_print(const CurateConfig *c, Str *json);
+void curate_help(Str *text); /* `gpt help clean` */
+
+typedef struct CurateJob {
+    CurateConfig config;
+    const char *const *inputs; /* files and folders */
+    int n_inputs;
+    const char *out;
+    int threads; /* 0: all cores */
+} CurateJob;
+
+/* Writes OUT/clean_000000.jsonl.gz, dropped_000000.jsonl.gz, ..., report.json and report.html; goes on from what an
+ * earlier call has left there. */
+bool curate_run(const CurateJob *job, Err *e);
+
+/* Each document of a file through every stage and rule, as text for people. */
+bool curate_explain(const CurateConfig *c, const char *path, int documents, Str *out, Err *e);
+#endif

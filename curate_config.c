@@ -1,0 +1,67 @@
+/* curate_config.c - floor 4, part of curate.c: the keys of a config of `gpt data clean`. */
+#include "curate.h"
+#include "keys.h"
+
+#include <string.h>
+
+#define TEXT(path, field, v, help)          KEY_TEXT(CurateConfig, path, field, v, help)
+#define INT(path, field, v, lo, hi, help)   KEY_INT(CurateConfig, path, field, v, lo, hi, help)
+#define FLOAT(path, field, v, lo, hi, help) KEY_FLOAT(CurateConfig, path, field, v, lo, hi, help)
+#define BOOL(path, field, v, help)          KEY_BOOL(CurateConfig, path, field, v, help)
+/* null switches a rule off. */
+#define RULE(id, path, measure, most, v, hi, help) \
+    {path, K_FLOAT, KEY_AT(CurateConfig, clean.limit[R_##id]), v, 0, hi, NULL, help, true},
+
+/* clang-format off */
+static const Key keys[] = {
+    TEXT("input.key", clean.key, "text", "where a line of .jsonl has its text"),
+    INT("input.max_document", max_document, 16 << 20, 1 << 10, 1 << 30, "bytes; longer documents are passed over, and told"),
+    INT("input.unit", unit, 64 << 20, 1, 1e15, "bytes; files in a row are put together up to this, to one file of output"),
+
+    BOOL("normalise.mojibake", clean.normalise.mojibake, 1, "undo UTF-8 that was read as Windows-1252"),
+    BOOL("normalise.nfc", clean.normalise.nfc, 1, "Unicode's canonical composition, form C"),
+    BOOL("normalise.spaces", clean.normalise.spaces, 1, "no white space at the ends of lines, one empty line in a row"),
+
+    BOOL("lines.clean", clean.lines.on, 1, "C4's rules for lines"),
+    INT("lines.max_word", clean.lines.max_word, 1000, 0, 1e12, "drop lines with a longer word; 0: none"),
+    INT("lines.min_words", clean.lines.min_words, 3, 0, 1e6, "drop lines with fewer words"),
+    BOOL("lines.end_punctuation", clean.lines.end_punctuation, 1, "drop lines that do not end in . ? ! \" or '"),
+    BOOL("lines.javascript", clean.lines.javascript, 1, "drop lines that name JavaScript"),
+    BOOL("lines.policy", clean.lines.policy, 1, "drop lines about cookies, terms of use, privacy policies"),
+    BOOL("lines.citations", clean.lines.citations, 1, "cut [1], [edit] and [citation needed]"),
+
+    BOOL("duplicates.documents", duplicates.documents, 1, "drop documents that stood earlier in the run"),
+    BOOL("duplicates.lines", duplicates.lines, 0, "drop lines that stood earlier in the run"),
+    INT("duplicates.min_line", duplicates.min_line, 40, 1, 1e9, "bytes of the shortest line that is dropped so"),
+    INT("duplicates.memory_mb", duplicates.memory_mb, 512, 1, 1 << 20, "for the table of hashes; more of them take more passes"),
+
+    RULES(RULE)
+
+    FLOAT("output.dropped", dropped, 1, 0, 1, "share of the dropped documents that are written, with the reason"),
+    INT("output.gzip_level", gzip_level, 1, 1, 9, "1: fast, 9: small"),
+};
+/* clang-format on */
+static const Keys table = {keys, sizeof keys / sizeof *keys, "gpt help clean"};
+
+void curate_defaults(CurateConfig *c) {
+    memset(c, 0, sizeof *c);
+    keys_defaults(&table, c);
+}
+
+bool curate_read(CurateConfig *c, const char *path, Err *e) {
+    return keys_read(&table, c, path, e);
+}
+
+bool curate_set(CurateConfig *c, const char *assignment, Err *e) {
+    return keys_set(&table, c, assignment, e);
+}
+
+void curate_print(const CurateConfig *c, Str *json) {
+    keys_print(&table, c, json);
+}
+
+void curate_help(Str *text) {
+    CurateConfig c;
+    curate_defaults(&c);
+    keys_help(&table, &c, text);
+}
