@@ -17,15 +17,15 @@
  * H100, head size 128, 2k). Both for the others by the share of a relative. */
 /* clang-format off */
 static const Gpu gpus[] = {
-    {"a100-40",   "A100 SXM 40 GB",         40960 * MIB, 108,  312 * TF,  271 * TF, 19.5 * TF, 165 * TF, 1555 * GB, 300 * GB, 8, 25 * GB},
-    {"a100",      "A100 SXM 80 GB",         81920 * MIB, 108,  312 * TF,  271 * TF, 19.5 * TF, 165 * TF, 2039 * GB, 300 * GB, 8, 25 * GB},
-    {"h100-pcie", "H100 PCIe 80 GB",        81559 * MIB, 114,  756 * TF,  607 * TF,   51 * TF, 203 * TF, 2000 * GB,  64 * GB, 8, 6.25 * GB},
-    {"h100",      "H100 SXM 80 GB",         81559 * MIB, 132,  989 * TF,  794 * TF,   67 * TF, 265 * TF, 3350 * GB, 450 * GB, 8, 50 * GB},
-    {"h200",      "H200 SXM 141 GB",       143771 * MIB, 132,  989 * TF,  794 * TF,   67 * TF, 265 * TF, 4800 * GB, 450 * GB, 8, 50 * GB},
-    {"b200",      "B200 180 GB",           183359 * MIB, 148, 2250 * TF, 1806 * TF,   75 * TF, 600 * TF, 8000 * GB, 900 * GB, 8, 50 * GB},
-    {"l40s",      "L40S 48 GB",             46068 * MIB, 142,  362 * TF,  314 * TF, 91.6 * TF, 190 * TF,  864 * GB,  32 * GB, 8, 6.25 * GB},
-    {"rtx4090",   "GeForce RTX 4090 24 GB", 24564 * MIB, 128,  165 * TF,  143 * TF, 82.6 * TF,  87 * TF, 1008 * GB,  32 * GB, 8, 6.25 * GB},
-    {"rtx3090",   "GeForce RTX 3090 24 GB", 24576 * MIB, 82,   71 * TF,   62 * TF, 35.6 * TF,  37 * TF,  936 * GB,  32 * GB, 8, 6.25 * GB},
+    {"a100-40",   "A100 SXM 40 GB",         40960 * MIB, 108, false,  312 * TF,  271 * TF, 19.5 * TF, 165 * TF, 1555 * GB, 300 * GB, 8, 25 * GB},
+    {"a100",      "A100 SXM 80 GB",         81920 * MIB, 108, false,  312 * TF,  271 * TF, 19.5 * TF, 165 * TF, 2039 * GB, 300 * GB, 8, 25 * GB},
+    {"h100-pcie", "H100 PCIe 80 GB",        81559 * MIB, 114, true,  756 * TF,  607 * TF,   51 * TF, 203 * TF, 2000 * GB,  64 * GB, 8, 6.25 * GB},
+    {"h100",      "H100 SXM 80 GB",         81559 * MIB, 132, true,  989 * TF,  794 * TF,   67 * TF, 265 * TF, 3350 * GB, 450 * GB, 8, 50 * GB},
+    {"h200",      "H200 SXM 141 GB",       143771 * MIB, 132, true,  989 * TF,  794 * TF,   67 * TF, 265 * TF, 4800 * GB, 450 * GB, 8, 50 * GB},
+    {"b200",      "B200 180 GB",           183359 * MIB, 148, true, 2250 * TF, 1806 * TF,   75 * TF, 600 * TF, 8000 * GB, 900 * GB, 8, 50 * GB},
+    {"l40s",      "L40S 48 GB",             46068 * MIB, 142, true,  362 * TF,  314 * TF, 91.6 * TF, 190 * TF,  864 * GB,  32 * GB, 8, 6.25 * GB},
+    {"rtx4090",   "GeForce RTX 4090 24 GB", 24564 * MIB, 128, true,  165 * TF,  143 * TF, 82.6 * TF,  87 * TF, 1008 * GB,  32 * GB, 8, 6.25 * GB},
+    {"rtx3090",   "GeForce RTX 3090 24 GB", 24576 * MIB, 82, false,   71 * TF,   62 * TF, 35.6 * TF,  37 * TF,  936 * GB,  32 * GB, 8, 6.25 * GB},
 };
 /* clang-format on */
 enum { N_GPUS = sizeof gpus / sizeof *gpus };
@@ -220,10 +220,16 @@ static Work head(const Shape *s) {
 
 #define LATENCY 10e-6 /* of a message, network and kernels together */
 
+/* Does a node hold all of so many ranks that follow each other? */
+static bool within_node(const Shape *s, int64_t ranks) {
+    return s->j->o.grid.ranks <= s->at.node || s->at.node % ranks == 0;
+}
+
 /* Bytes a second that each of n ranks sends around, which stand `stride` ranks apart: within a node over its links, else
  * over as many of the node's adapters as it has of the ranks. */
-static double group_rate(const Gpu *g, int64_t n, int64_t stride) {
-    if (n * stride <= g->node) return g->link;
+static double group_rate(const Shape *s, int64_t n, int64_t stride) {
+    const Gpu *g = &s->at;
+    if (within_node(s, n * stride)) return g->link;
     const int64_t members = stride < g->node ? g->node / stride : 1;
     return least(g->link, (double)members * g->network);
 }
@@ -235,7 +241,7 @@ static double message_seconds(double bytes, double rate, double messages, double
 /* Adds what a rank sends to its tensor group for this work; returns the seconds that the GPU waits for it. */
 static double tensor_wait(const Shape *s, const Work *w, Traffic *t) {
     if (w->sent == 0) return 0;
-    const double seconds = message_seconds(w->sent, group_rate(&s->at, (int64_t)s->t, 1), w->messages, s->t);
+    const double seconds = message_seconds(w->sent, group_rate(s, (int64_t)s->t, 1), w->messages, s->t);
     /* By pieces, while other pieces are multiplied; but of sums nothing is left to do while the last piece goes. */
     const double pieces = 2 * (s->t - 1);
     const double hidden = s->j->habits->hides_tensor ? least(seconds * (1 - 1 / pieces), w->seconds) : 0;
@@ -340,7 +346,7 @@ static Traffic data_traffic(const Shape *s, const Stage *stage) {
     const Job *j = s->j;
     const double ranks = j->o.grid.dp, rounds = j->o.zero == 2 ? (double)micros_of(j) : 1;
     if (ranks == 1) return (Traffic){0};
-    const double rate = group_rate(&s->at, j->o.grid.dp, j->o.grid.tp), half = (ranks - 1) / ranks;
+    const double rate = group_rate(s, j->o.grid.dp, j->o.grid.tp), half = (ranks - 1) / ranks;
     const double size = j->habits->gradient_size, ways = j->o.zero ? 1 : 2;
     const double layer = size * (4 * s->C * s->C + 2 * s->C * s->F) / s->t;
     const double bucket = j->o.bucket_bytes ? (double)j->o.bucket_bytes : 25e6;
@@ -364,7 +370,7 @@ static Traffic tied_traffic(const Shape *s) {
     const Job *j = s->j;
     if (j->o.grid.pp == 1 || !j->model->tie_word_embeddings) return (Traffic){0};
     const double bytes = s->V * s->C / s->t * j->habits->gradient_size;
-    const double rate = group_rate(&s->at, j->o.grid.pp, (int64_t)j->o.grid.dp * j->o.grid.tp);
+    const double rate = group_rate(s, j->o.grid.pp, (int64_t)j->o.grid.dp * j->o.grid.tp);
     const double seconds = message_seconds(bytes, rate, 1, 2);
     return (Traffic){bytes, seconds, seconds};
 }
@@ -385,7 +391,7 @@ static void play(const Shape *s, const double *forward, const double *backward, 
     const int pp = j->o.grid.pp, chunks = chunks_of(j);
     const int64_t micros = micros_of(j), stride = (int64_t)j->o.grid.dp * j->o.grid.tp;
     if (pp == 1) return;
-    const double rate = stride * pp <= s->at.node ? s->at.link : s->at.network;
+    const double rate = within_node(s, stride * pp) ? s->at.link : s->at.network;
     const double hop = message_seconds(hop_bytes(s), rate, 1, 2);
     const double sends = 2.0 * (double)micros * chunks;
     const double without = cost_pipeline(pp, chunks, micros, forward, backward, 0);

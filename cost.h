@@ -11,8 +11,9 @@
 /* A GPU and its place in a machine; rates a second, of a data sheet. */
 typedef struct Gpu {
     const char *name, *title;
-    double memory;    /* bytes, as the driver counts them */
-    int units;        /* multiprocessors */
+    double memory; /* bytes, as the driver counts them */
+    int units;     /* multiprocessors */
+    bool fp8;
     double tensor;    /* FLOPs in bf16, dense */
     double product;   /* of these, what a large matrix product reaches */
     double plain;     /* FLOPs in fp32 */

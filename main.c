@@ -10,6 +10,7 @@
 #include "demo.h"
 #include "docs.h"
 #include "eval.h"
+#include "plan.h"
 #include "ngram.h"
 #include "sample.h"
 #include "tokenizer.h"
@@ -862,17 +863,52 @@ static const Flag train_flags[] = {
     {"--overwrite", NULL, "start again in a folder that holds a run", false},
     {0}};
 
+/* The file, and what --set puts in place of its keys. */
+static bool read_config(const Args *a, const char *file, Config *c, Err *e) {
+    config_defaults(c);
+    if (!config_read(c, file, e)) return false;
+    for (int i = 0; i < a->n; i++)
+        if (!strcmp(a->given[i].flag->name, "--set") && !config_set(c, a->given[i].value, e)) return false;
+    return true;
+}
+
 static bool cmd_train(const Args *a, Err *e) {
     static Config c;
     const char *file = arg(a, "--config", NULL);
     TrainOptions o = {.resume = arg(a, "--resume", NULL) != NULL,
                       .overwrite = arg(a, "--overwrite", NULL) != NULL};
     if (!file) return err_usage(e, "gpt train: --config FILE is needed; see configs/");
-    config_defaults(&c);
-    if (!config_read(&c, file, e)) return false;
-    for (int i = 0; i < a->n; i++)
-        if (!strcmp(a->given[i].flag->name, "--set") && !config_set(&c, a->given[i].value, e)) return false;
-    return train_run(&c, &o, e);
+    return read_config(a, file, &c, e) && train_run(&c, &o, e);
+}
+
+/* ---- gpt plan ---- */
+
+static const Flag plan_flags[] = {
+    {"--config", "FILE", "what to train: gpt help config", false},
+    {"--gpus", "N", "how many GPUs, in nodes of eight", false},
+    {"--gpu", "NAME", "which: h100, h200, a100, ...", false},
+    {"--tokens", "N", "tokens to train on, such as 300G (what the config's steps come to)", false},
+    {"--price", "X", "of a GPU for an hour: tells what the run costs", false},
+    {"--json", NULL, "one JSON object, numbers in full", false},
+    {"--set", "KEY=VALUE", "a key in place of the file's", true},
+    {0}};
+
+static bool cmd_plan(const Args *a, Err *e) {
+    static Config c;
+    PlanAsk ask = {.gpus = 0};
+    uint64_t tokens;
+    Str out = {0};
+    const char *file = arg_needed(a, "--config", e);
+    if (!file || !arg_needed(a, "--gpus", e) || !arg_int(a, "--gpus", 1, 1 << 20, &ask.gpus, e) ||
+        !arg_count(a, "--tokens", 0, &tokens, e) || !arg_real(a, "--price", 0, &ask.price, e) ||
+        !arg_needed(a, "--gpu", e) || !(ask.gpu = gpu_find(arg(a, "--gpu", ""), e)) ||
+        !read_config(a, file, &c, e))
+        return false;
+    ask.tokens = (double)tokens;
+    const bool ok = plan_report(&c, &ask, arg(a, "--json", NULL), &out, e);
+    if (ok) fputs(out.p, stdout);
+    str_free(&out);
+    return ok;
 }
 
 /* ---- gpt bench ---- */
@@ -1255,6 +1291,7 @@ static const Command commands[] = {
     {"convert", "a model in another format", convert_flags, cmd_convert},
     {"sample", "go on from a prompt", sample_flags, cmd_sample},
     {"eval", "loss and perplexity over shards, or the score of a task", eval_flags, cmd_eval},
+    {"plan", "what a run needs on so many GPUs: memory, time, cost, and the best grid", plan_flags, cmd_plan},
     {"bench", "this machine: products, attention, a step, decoding, as shares of its own peak", bench_flags,
      cmd_bench},
     {"help clean", "every key of a config of data clean: its default, its meaning, its range", no_flags,

@@ -43,6 +43,10 @@ const Ops *ops_choose(const char *device, Err *e) {
     return NULL;
 }
 
+static bool has_all(Dtype compute) {
+    (void)compute;
+    return true;
+}
 static void free_no_linear(Linear *l) {
     CHECK(!l);
 }
@@ -55,6 +59,7 @@ static void release_nothing(void *p) {
 
 const Ops ops_to_plan = {.name = "cuda",
                          .logits_bytes = CUDA_LOGITS_BYTES,
+                         .has = has_all,
                          .stream = cuda_stream_dtype,
                          .mirror = cuda_has_mirror,
                          .linear_bytes = cuda_linear_total,

@@ -174,14 +174,16 @@ Param *gpt_params(const ModelConfig *c, const GptOptions *options, int *n, int64
     *n = 0;
     for (int layer = -1; layer <= L; layer++) {
         int part = layer < 0 ? 0 : layer < L ? 1 : 2;
+        const bool own = chunk_with(c, &o, layer) >= 0;
         for (int role = parts[part]; role < parts[part + 1]; role++) {
             if (!role_is_in(c, role)) continue;
+            const int row = all++;
+            const bool copy = !own && role == WTE && c->tie_word_embeddings && is_last_stage(&o.grid);
+            if (!own && !copy) continue;
             Param p = param_make(c, layer, role);
-            p.row = all++;
-            const bool own = chunk_with(c, &o, layer) >= 0;
-            p.copy = !own && role == WTE && c->tie_word_embeddings && is_last_stage(&o.grid);
+            p.row = row, p.copy = copy;
             param_split(&p, &o.grid);
-            if (own || p.copy) table[(*n)++] = p;
+            table[(*n)++] = p;
         }
     }
     *elements = place(table, *n, c, &o);
