@@ -1,0 +1,121 @@
+#!/bin/bash
+# Whole runs of `gpt train` by several ranks: on every kind of grid as by one process, resumed on the grid they began on
+# bit for bit and on any other to rounding, and ended in every way a job can end. Knobs: GPT, SEED (of the moments).
+here=$(cd "$(dirname "$0")" && pwd)
+GPT=${GPT:-$here/../../gpt}
+case $GPT in /*) ;; *) GPT=$PWD/$GPT ;; esac
+export GPT ROOT=$here/../.. OMP_WAIT_POLICY=passive SEED=${SEED:-$$}
+scratch=$(mktemp -d) && cd "$scratch" || exit 1
+trap 'kill "$job" 2>/dev/null; rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+passed=0 failed=0
+
+. "$here/../cli/tiny_run.inc"
+sed -i 's/"n_embd": 16, "n_layer": 2, "n_head": 2/"n_embd": 32, "n_layer": 4, "n_head": 4, "resid_pdrop": 0.1, "attn_pdrop": 0.1/;
+    s/"lr_schedule": {/"lr_schedule": {"name": "constant", /; s/"max_steps": 6, "global_batch_size": 4, "micro_batch_size": 2/"max_steps": 12, "global_batch_size": 8, "micro_batch_size": 1/' config.json
+
+check() {
+    what=$1
+    shift
+    if "$@"; then
+        passed=$((passed + 1))
+        echo "ok      $what"
+    else
+        failed=$((failed + 1))
+        tail -n 12 log
+        echo "FAILED  $what"
+    fi
+}
+
+# Flags of a grid "dp pp tp [KEY=VALUE]...", and its number of ranks.
+flags() {
+    printf -- '--set parallel.data=%s --set parallel.pipeline=%s --set parallel.tensor=%s' "$1" "$2" "$3"
+    shift 3
+    [ $# = 0 ] || printf -- ' --set parallel.%s' "$@"
+}
+size() { echo $(($1 * $2 * $3)); }
+
+# train NAME GRID FLAG...; start, the same in the background: then $job is the launcher.
+start() {
+    local name=$1 grid=$2
+    shift 2
+    # shellcheck disable=SC2046,SC2086  # these are words
+    "$here/run.sh" $(size $grid) "$GPT" train --config config.json --set name="$name" $(flags $grid) "$@" >log 2>&1 &
+    job=$!
+}
+train() { start "$@" && wait $job; }
+
+# The losses of two runs, step by step, to a millionth.
+close() {
+    paste -d' ' <(losses "runs/$1") <(losses "runs/$2") |
+        awk '{ d = $2 / $4 - 1; if ($1 != $3 || d > 1e-6 || d < -1e-6) bad = 1 } END { exit bad || NR != 12 }'
+}
+# What a run computed: metrics without its clocks, weights, the optimizer's state.
+result() {
+    sed 's/, "tokens_per_second.*"data_seconds": [^,}]*//; s/, "tokens_per_second.*"seconds": [^,}]*//' "runs/$1/metrics.jsonl"
+    cat "runs/$1/$(cat "runs/$1/latest")"/{model,optimizer}*.safetensors | cksum
+}
+same() { diff <(result "$1") <(result "$2") >log; }
+tells() { grep -q "$1" log; }
+newer() { [ "$(losses "runs/$1" 2>/dev/null | wc -l)" -ge "$2" ]; }
+# Wait until a run has done so many steps.
+reaches() {
+    for _ in $(seq 600); do
+        newer "$1" "$2" && return
+        sleep 0.1
+    done
+    return 1
+}
+a_rank() { pgrep -f "^$GPT train .*name=$1 " | sed -n "${2}p"; }
+ends_with() {
+    wait "$job"
+    status=$?
+    [ "$status" = "$1" ] || { echo "status $status instead of $1" >>log; return 1; }
+}
+
+"$GPT" train --config config.json --set name=one >log 2>&1
+[ -x "$(command -v mpirun)" ] && "$here/run.sh" 2 "$GPT" help >/dev/null 2>&1 || { echo "0 passed, 0 failed, 1 skipped" && exit; }
+
+grids=("2 1 1" "1 2 1" "1 1 2" "2 1 1 zero=1" "2 1 1 zero=2" "1 2 2 interleave=2" "2 1 2 zero=1 sequence_parallel=true" "2 2 2")
+for grid in "${grids[@]}"; do
+    name=${grid//[ =]/-}
+    check "$grid: as one process" train "$name" "$grid"
+    check "$grid: its losses" close one "$name"
+done
+
+# Half of a run on each grid, the rest on the next.
+for i in "${!grids[@]}"; do
+    grid=${grids[$i]} next=${grids[$(((i + 3) % ${#grids[@]}))]} name=moves-$i
+    train "$name" "$grid" --set train.max_steps=6
+    check "$grid goes on as $next" train "$name" "$next" --resume
+    check "$grid goes on as $next: its losses" close one "$name"
+done
+train alone "2 2 2" --set train.max_steps=6
+check "2 2 2 goes on alone" "$GPT" train --config config.json --set name=alone --resume
+check "2 2 2 goes on alone: its losses" close one alone
+
+# The same grid: bit for bit, whatever ended the run.
+grid="2 1 2 zero=1 sequence_parallel=true" whole=2-1-2-zero-1-sequence_parallel-true
+slow=(--set train.log_interval=1 --set parallel.timeout=5)
+start term "$grid" "${slow[@]}"
+reaches term 3 && kill -TERM "$(a_rank term 2)"
+check "SIGTERM to one rank: all save and stop" ends_with 75
+check "SIGTERM to one rank: says so" tells "stopped by a signal after step"
+check "SIGTERM to one rank: goes on" train term "$grid" --resume
+check "SIGTERM to one rank: bit for bit" same term "$whole"
+
+start kill "$grid" "${slow[@]}"
+reaches kill $((3 + SEED % 7)) && kill -KILL "$(a_rank kill 3)"
+check "SIGKILL of a rank ends the job" eval '! wait $job'
+check "SIGKILL of a rank: goes on" train kill "$grid" --resume
+check "SIGKILL of a rank: bit for bit" same kill "$whole"
+
+start stop "$grid" "${slow[@]}"
+reaches stop $((3 + SEED % 7)) && kill -STOP "$(a_rank stop 3)"
+check "SIGSTOP of a rank ends the job" eval '! wait $job'
+check "SIGSTOP of a rank: it is named" tells "gpt: rank [0-3] (.*): rank 2 (.*)"
+check "SIGSTOP of a rank: goes on" train stop "$grid" --resume
+check "SIGSTOP of a rank: bit for bit" same stop "$whole"
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
