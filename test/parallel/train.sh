@@ -113,7 +113,7 @@ check "SIGKILL of a rank: bit for bit" same kill "$whole"
 start stop "$grid" "${slow[@]}"
 reaches stop $((3 + SEED % 7)) && kill -STOP "$(a_rank stop 3)"
 check "SIGSTOP of a rank ends the job" eval '! wait $job'
-check "SIGSTOP of a rank: it is named" tells "gpt: rank [0-3] (.*): rank 2 (.*)"
+check "SIGSTOP of a rank: it is named" tells "gpt: rank 2 (.*): not heard from for 5 s"
 check "SIGSTOP of a rank: goes on" train stop "$grid" --resume
 check "SIGSTOP of a rank: bit for bit" same stop "$whole"
 
