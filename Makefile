@@ -71,14 +71,25 @@ MPI      ?= $(shell command -v mpicc)
 MPI_SAYS := $(if $(MPI),$(shell $(MPI) -show 2>/dev/null))
 MPI_CC   := $(patsubst -I%,-isystem %,$(filter -I%,$(MPI_SAYS))) $(filter -D% -pthread,$(MPI_SAYS))
 MPI_LIBS := $(filter -L% -l% -Wl%,$(MPI_SAYS))
+# The last line of what a header makes of $(2).
+expand    = $(shell printf '%s\n' '$(HASH)include <$(1)>' $(2) | $(CC) $(3) -E -P -x c - | tail -n 1 | sed 's/ *\. */./g; s/"//g')
 ifeq ($(if $(MPI_SAYS),$(call try,$(HASH)include <mpi.h>,$(MPI_CC) $(MPI_LIBS))),1)
-MPI_IS   := $(shell printf '%s\n' '$(HASH)include <mpi.h>' '$(HASH)ifdef OPEN_MPI' \
-    'Open MPI OMPI_MAJOR_VERSION.OMPI_MINOR_VERSION.OMPI_RELEASE_VERSION' '$(HASH)else' 'MPICH MPICH_VERSION' \
-    '$(HASH)endif' | $(CC) $(MPI_CC) -E -P -x c - | tail -n 1 | sed 's/ *\. */./g; s/"//g')
+MPI_IS   := $(call expand,mpi.h,'$(HASH)ifdef OPEN_MPI' 'Open MPI OMPI_MAJOR_VERSION.OMPI_MINOR_VERSION.OMPI_RELEASE_VERSION' \
+    '$(HASH)else' 'MPICH MPICH_VERSION' '$(HASH)endif',$(MPI_CC))
 FLAGS_OF_comm := -DGPT_MPI
 FLAGS_OF_comm_mpi := $(MPI_CC)
 ROOMS    += comm_mpi
 LIBS     += $(MPI_LIBS)
+endif
+
+# NCCL, for GPUs: it needs MPI to find each other by.
+NCCL_CC   := -isystem $(CUDA_ROOT)/include
+ifeq ($(if $(and $(CUDA_ROOT),$(MPI_IS)),$(call try,$(HASH)include <nccl.h>,$(NCCL_CC) -L$(CUDA_ROOT)/lib64 -lnccl)),1)
+NCCL_IS   := $(call expand,nccl.h,NCCL_MAJOR.NCCL_MINOR.NCCL_PATCH,$(NCCL_CC))
+FLAGS_OF_comm += -DGPT_NCCL
+FLAGS_OF_comm_nccl := $(NCCL_CC)
+ROOMS     += comm_nccl
+LIBS      += -lnccl
 endif
 
 OBJS   := $(ROOMS:%=$(BUILD)/%.o) $(CUDA_OBJS)
@@ -89,12 +100,12 @@ FUZZ   := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c
 
 $(BIN): $(OBJS) $(BUILD)/main.o
 	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
-	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); CUDA: $(or $(CUDA_IS),no); MPI: $(or $(MPI_IS),no)"
+	@echo "gpt: built $@ with $(CC) for $(or $(MARCH),the default CPU); CUDA: $(or $(CUDA_IS),no); MPI: $(or $(MPI_IS),no); NCCL: $(or $(NCCL_IS),no)"
 
 # Everything is built again when the compiler or its flags change.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL) $(CUDA_CC) $(MPI_SAYS)' | cmp -s - $@ || echo '$(CC) $(ALL) $(CUDA_CC) $(MPI_SAYS)' >$@
+	@echo '$(CC) $(ALL) $(CUDA_CC) $(MPI_SAYS) $(NCCL_IS)' | cmp -s - $@ || echo '$(CC) $(ALL) $(CUDA_CC) $(MPI_SAYS) $(NCCL_IS)' >$@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

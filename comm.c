@@ -84,6 +84,7 @@ bool comm_start(Err *e) {
             "was built with (under Slurm: srun --mpi=pmix)",
             n);
     here.job = speaks;
+    ops_take_gpu(here.local_rank);
     char node[64] = "?";
     gethostname(node, sizeof node - 1);
     if (here.ranks > 1) snprintf(here.whoami, sizeof here.whoami, "rank %d (%s)", here.rank, node);

@@ -403,6 +403,7 @@ constexpr size_t LT_SCRATCH = 32 << 20; /* of cuBLASLt's own: what NVIDIA advise
 
 static struct {
     bool started;
+    int device;
     cudaDeviceProp is;
     cudaStream_t copies;  /* brings the host's data */
     cudaEvent_t from, to; /* for timing */
@@ -487,6 +488,7 @@ static bool workspace_grow(size_t bytes, Err *e) {
 
 static void cuda_to_device(void *dst, const void *host, size_t bytes) {
     CHECK(!gpu.recording, "what comes from the host cannot be replayed");
+    CUDA(cudaSetDevice(gpu.device)); /* for this thread, which may be any */
     pthread_mutex_lock(&up.lock);
     for (size_t at = 0; at < bytes; at += STAGE) {
         const unsigned i = up.next++ % STAGES;
@@ -2455,14 +2457,15 @@ static void cuda_muon_update(float *w, uint16_t *mirror, const uint16_t *x, cons
 
 /* ---- start ------------------------------------------------------------------------------------------------ */
 
+/* Of the devices that CUDA_VISIBLE_DEVICES leaves, this rank's. */
 static bool cuda_start(int threads, Err *e) {
     int devices = 0;
     (void)threads;
     if (gpu.started) return true;
     cudaError_t status = cudaGetDeviceCount(&devices);
     if (status == cudaSuccess && devices == 0) status = cudaErrorNoDevice;
-    if (status == cudaSuccess) status = cudaSetDevice(0); /* of those that CUDA_VISIBLE_DEVICES leaves */
-    if (status == cudaSuccess) status = cudaGetDeviceProperties(&gpu.is, 0);
+    if (status == cudaSuccess) status = cudaSetDevice(gpu.device = ops_gpu() % devices);
+    if (status == cudaSuccess) status = cudaGetDeviceProperties(&gpu.is, gpu.device);
     if (status != cudaSuccess) {
         cudaGetLastError();
         return err_set(e, "no GPU can be used: %s; %s", cudaGetErrorString(status), cuda_hint(status));
@@ -2516,7 +2519,7 @@ static double cuda_peak_flops(Dtype compute) {
                  {"GH200", 989e12, 67e12},     {"A100", 312e12, 19.5e12},     {"B200", 2250e12, 75e12},
                  {"L40S", 362e12, 91.6e12},    {"RTX 4090", 165e12, 82.6e12}, {"RTX 3090", 71e12, 35.6e12}};
     int kilohertz = 0;
-    CUDA(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0));
+    CUDA(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, gpu.device));
     const double clocks = 1e3 * kilohertz * gpu.is.multiProcessorCount;
     double tensors = clocks * (gpu.is.major >= 9 ? 4096 : gpu.is.minor ? 1024 : 2048);
     double plain = clocks * (gpu.is.major * 10 + gpu.is.minor == 80 ? 128 : 256);

@@ -17,6 +17,15 @@ bool ops_precision(const Ops *ops, const char *name, Dtype *compute, Err *e) {
     return err_usage(e, "precision %s: not on this device (%s); bf16 and fp32 are", name, ops->name);
 }
 
+static int gpu_to_take;
+
+void ops_take_gpu(int which) {
+    gpu_to_take = which;
+}
+int ops_gpu(void) {
+    return gpu_to_take;
+}
+
 #ifdef GPT_CUDA
 extern const Ops cuda_ops;
 

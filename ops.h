@@ -273,6 +273,9 @@ bool ops_precision(const Ops *ops, const char *name, Dtype *compute, Err *e);
 extern const char *const dtype_names[]; /* by Dtype */
 /* The table for train.device: "cpu"; "cuda"; or "auto", a GPU if there is one. */
 const Ops *ops_choose(const char *device, Err *e);
+/* Which of several GPUs `start` takes, counted around; 0 if nothing is said. comm_start says it for the ranks of a host. */
+void ops_take_gpu(int which);
+int ops_gpu(void);
 extern const Ops cpu_ops;
 /* What CUDA's table says of sizes and types, and nothing else: to measure for GPUs that are not here. */
 extern const Ops ops_to_plan;
