@@ -1,5 +1,6 @@
 /* main.c - floor 7: the command table. The only place that prints an error and exits. */
 #include "anonymise.h"
+#include "decontam.h"
 #include "bench.h"
 #include "checkpoint.h"
 #include "classifier.h"
@@ -411,6 +412,41 @@ static bool cmd_data_anonymise(const Args *a, Err *e) {
         ok = ok && anonymise_files(a, &job, &counts, e);
     if (ok) note_counts(&counts);
     free(held);
+    return ok;
+}
+
+/* ---- gpt data decontaminate ---- */
+
+static const Flag decontaminate_flags[] = {
+    {"--input", "FILE", "documents: .jsonl (one a line) or .txt (one each), plain or .gz", true},
+    {"--against", "FILE", "evaluation sets: every string of a .jsonl line, or a .txt", true},
+    {"--out", "DIR", "folder for kept_000000.jsonl.gz, dropped_000000.jsonl.gz, ..., report.json", false},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--ngram", "N", "words in a row that must not be shared (13)", false},
+    {"--most", "N", "a run of words that more documents hold is a common phrase, and ignored (10)", false},
+    {"--cut", NULL, "cut out the run and 200 characters around it instead of dropping the document", false},
+    {"--threads", "N", "threads (all); the result is the same for any number", false},
+    {"--overwrite", NULL, "replace another job's results", false},
+    {0}};
+
+static bool cmd_data_decontaminate(const Args *a, Err *e) {
+    DecontamJob job = {.key = arg(a, "--key", NULL),
+                       .ngram = 13,
+                       .most = 10,
+                       .cut = arg(a, "--cut", NULL) != NULL,
+                       .overwrite = arg(a, "--overwrite", NULL) != NULL};
+    uint64_t counts[3] = {0};
+    const char **files = arg_many(a, "--input", &job.n_files),
+               **against = arg_many(a, "--against", &job.n_against);
+    job.files = files, job.against = against;
+    bool ok = arg_needed(a, "--input", e) && arg_needed(a, "--against", e) &&
+              (job.out = arg_needed(a, "--out", e)) && arg_int(a, "--ngram", 8, 63, &job.ngram, e) &&
+              arg_int(a, "--most", 1, INT_MAX, &job.most, e) &&
+              arg_int(a, "--threads", 0, 1024, &job.threads, e) && decontam_run(&job, counts, e);
+    if (ok && counts[0] + counts[1] + counts[2])
+        note("%llu documents stay, %llu are cut, %llu go", (unsigned long long)counts[0],
+             (unsigned long long)counts[1], (unsigned long long)counts[2]);
+    free(files), free(against);
     return ok;
 }
 
@@ -1275,6 +1311,7 @@ static const Command commands[] = {
      cmd_data_demo},
     {"data shard", "text to token shards", shard_flags, cmd_data_shard},
     {"data anonymise", "take out what identifies a person", anonymise_flags, cmd_data_anonymise},
+    {"data decontaminate", "take out what evaluation sets hold", decontaminate_flags, cmd_data_decontaminate},
     {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup},
     {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect},
     {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train},

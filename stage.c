@@ -1,6 +1,7 @@
 /* stage.c - floor 2: see stage.h. */
 #include "stage.h"
 
+#include <errno.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,7 +179,7 @@ static bool pump(const Stage *s, Reader *r, int threads, OutFile *const out[STAG
 #pragma omp taskgroup
         {
 #pragma omp taskloop grainsize(1) nogroup
-            for (int i = 0; i < now->n; i++) chunk_work(s, &now->chunk[i]);
+            for (uint64_t i = 0; i < (uint64_t)now->n; i++) chunk_work(s, &now->chunk[i]);
             if (ok) ok = chunks_read(r, &turn[!at], &unread);
         }
         ok = chunks_write(now, out, tally, e) && ok;
@@ -219,15 +220,20 @@ static char *part_path(const Job *job, int out, int file) {
     return s.p;
 }
 
+bool job_put_file(const char *path, Str *s, Err *e) {
+    struct stat st;
+    if (stat(path, &st) != 0) return err_set(e, "%s: cannot open: %s", path, strerror(errno));
+    str_puts(s, "[");
+    json_put_string(s, path, strlen(path));
+    str_printf(s, ", %llu, %lld.%09ld]", (ull)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    return true;
+}
+
 static bool describe(const Job *job, const char *what, Str *s, Err *e) {
     str_printf(s, "{\"job\": %s,\n \"input\": [", what);
     for (int i = 0; i < job->n_files; i++) {
-        struct stat st;
-        if (stat(job->files[i], &st) != 0) return err_set(e, "%s: cannot open: no such file", job->files[i]);
-        str_puts(s, i ? ",\n  [" : "\n  [");
-        json_put_string(s, job->files[i], strlen(job->files[i]));
-        str_printf(s, ", %llu, %lld.%09ld]", (ull)st.st_size, (long long)st.st_mtim.tv_sec,
-                   st.st_mtim.tv_nsec);
+        str_puts(s, i ? ",\n  " : "\n  ");
+        if (!job_put_file(job->files[i], s, e)) return false;
     }
     str_puts(s, "]}\n");
     return true;

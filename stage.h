@@ -65,6 +65,9 @@ typedef struct Job {
  * or emptied of that job's files if `overwrite`. */
 bool job_open(Job *job, const char *what, bool overwrite, Err *e);
 
+/* ["NAME", size, time of change] of a file that results depend on. */
+bool job_put_file(const char *path, Str *s, Err *e);
+
 /* Runs the stage over every file whose part is not there; `tally` [STAGE_TALLIES] is the sum over all parts. The
  * context of the work may change from file to file: `begin`, if not NULL, is called before each. */
 bool job_run(const Job *job, const Stage *s, void (*begin)(void *ctx, int file), void *ctx, uint64_t *tally,
