@@ -122,7 +122,7 @@ TEST(classifier_topics) {
     const char *file[5];
     ClassifierSet sets[5];
     for (int k = 0; k < 5; k++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "%d.jsonl", k);
         file[k] = make_file(name, (uint64_t)k * 400, (uint64_t)k * 400 + 400, k % 4, 20);
         sets[k] = (ClassifierSet){(const char *const[]){"a", "b", "c", NULL}[k % 4], &file[k], 1};

@@ -1,0 +1,1 @@
+"$GPT" data classifier train --label x.jsonl --out c

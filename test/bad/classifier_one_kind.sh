@@ -1,0 +1,2 @@
+echo "{\"text\": \"a b\"}" >x.jsonl
+"$GPT" data classifier train --positive x.jsonl --out c
