@@ -11,16 +11,16 @@
 
 const char *const recompute_names[] = {"none", "gelu", "block"};
 
-static int64_t largest_micro_batch(int64_t share, int64_t T) {
+int64_t plan_micro_batch(const Config *c, int dp) {
+    const int64_t share = c->train.global_batch_size / dp;
     int64_t best = 1;
-    for (int64_t b = 1; b <= share && b * T <= 4096; b++)
+    for (int64_t b = 1; b <= share && b * c->train.seq_len <= 4096; b++)
         if (share % b == 0) best = b;
     return best;
 }
 
 GptOptions plan_options(const Config *c, const Ops *ops, Dtype compute, const Grid *g) {
-    const int64_t share = c->train.global_batch_size / g->dp, T = c->train.seq_len;
-    const int64_t B = c->train.micro_batch_size ? c->train.micro_batch_size : largest_micro_batch(share, T);
+    const int64_t B = c->train.micro_batch_size ? c->train.micro_batch_size : plan_micro_batch(c, g->dp);
     Recompute recompute = RECOMPUTE_NONE;
     while (strcmp(c->train.recompute, recompute_names[recompute])) recompute++;
     return (GptOptions){.ops = ops,
@@ -29,11 +29,11 @@ GptOptions plan_options(const Config *c, const Ops *ops, Dtype compute, const Gr
                         .interleave = (int)c->parallel.interleave,
                         .zero = g->dp > 1 ? (int)c->parallel.zero : 0,
                         .bucket_bytes = c->parallel.bucket_mb << 20,
-                        .micro_steps = share / B,
+                        .micro_steps = c->train.global_batch_size / g->dp / B,
                         .compute = compute,
                         .train = true,
                         .B = (int)B,
-                        .T = (int)T,
+                        .T = (int)c->train.seq_len,
                         .recompute = recompute};
 }
 
@@ -153,7 +153,7 @@ static void try_grid(Search *s, const Grid *g) {
     ops_precision(&ops_to_plan, c->train.precision, &o.compute, &(Err){0});
     for (int64_t B = 1; B <= share && B * c->train.seq_len <= 65536; B *= 2) {
         if (share % B) continue;
-        o.B = (int)B, o.micro_steps = share / B;
+        o.B = (int)B, o.micro_steps = c->train.global_batch_size / g->dp / B;
         for (o.interleave = 1; o.interleave * g->pp <= c->model.n_layer; o.interleave++) {
             if (o.interleave > 1 && c->model.n_layer % (o.interleave * g->pp)) continue;
             for (int slices = 0; slices <= (g->tp > 1); slices++) {

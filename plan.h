@@ -27,8 +27,9 @@ typedef struct Plan {
 
 extern const char *const recompute_names[]; /* by Recompute */
 
-/* What training makes the model with: the config's choices on this grid, of which rank it is. micro_batch_size 0 is
- * the largest divisor of a data rank's share of the batch with at most 4096 tokens. */
+/* What micro_batch_size 0 is: the largest divisor of a data rank's share of the batch with at most 4096 tokens. */
+int64_t plan_micro_batch(const Config *c, int dp);
+/* What training makes the model with: the config's choices on this grid, of which rank it is. */
 GptOptions plan_options(const Config *c, const Ops *ops, Dtype compute, const Grid *g);
 /* Bytes that a rank of these options allocates; their sum in *total. */
 bool plan_memory(const Config *c, const GptOptions *o, GptMemory *m, size_t *optimizer, size_t *total,

@@ -9,6 +9,7 @@
 #include "dataloader.h"
 #include "gpt.h"
 #include "optim.h"
+#include "plan.h"
 #include "sample.h"
 #include "tokenizer.h"
 #include "trace.h"
@@ -76,6 +77,7 @@ static void catch_signals(void) {
     stop_asked = 0;
     sigaction(SIGINT, &s, NULL);
     sigaction(SIGTERM, &s, NULL);
+    sigaction(SIGUSR1, &s, NULL); /* which mpirun hands on to its ranks, as it does not SIGTERM */
 }
 
 /* ---- setting up ------------------------------------------------------------------------------------------ */
@@ -164,10 +166,8 @@ static bool resolve_micro_batch(Run *r, Err *e) {
     if (all % dp)
         return err_usage(e, "config: train.global_batch_size=%lld is not a multiple of the %lld data ranks",
                          (long long)all, (long long)dp);
-    int64_t own = all / dp, best = 1;
-    for (int64_t b = 1; b <= own; b++)
-        if (own % b == 0 && b * c->train.seq_len <= 4096) best = b;
-    if (!c->train.micro_batch_size) c->train.micro_batch_size = best;
+    const int64_t own = all / dp;
+    if (!c->train.micro_batch_size) c->train.micro_batch_size = plan_micro_batch(c, r->grid.dp);
     return own % c->train.micro_batch_size == 0 ||
            err_usage(
                e, "config: train.micro_batch_size=%lld does not divide the %lld sequences of each data rank",
@@ -185,37 +185,10 @@ static int choose_threads(const Run *r) {
     return cores > ranks ? (int)(cores / ranks) : 1;
 }
 
-static const char *const recompute_names[] = {"none", "gelu",
-                                              "block"}; /* from the most memory to the least */
-
-static Recompute recompute_of(const char *name) {
-    Recompute k = RECOMPUTE_NONE;
-    while (strcmp(name, recompute_names[k])) k++;
-    return k;
-}
-
 static GptOptions options_of(const Run *r) {
-    return (GptOptions){.ops = r->ops,
-                        .grid = r->grid,
-                        .comm = r->comm,
-                        .sequence_parallel = r->c.parallel.sequence_parallel,
-                        .interleave = (int)r->c.parallel.interleave,
-                        .zero = (int)r->c.parallel.zero,
-                        .bucket_bytes = r->c.parallel.bucket_mb << 20,
-                        .micro_steps = micro_steps(r),
-                        .compute = r->compute,
-                        .train = true,
-                        .B = (int)r->c.train.micro_batch_size,
-                        .T = (int)r->c.train.seq_len,
-                        .recompute = recompute_of(r->c.train.recompute)};
-}
-
-static bool total_memory(const Run *r, const GptOptions *o, size_t *total, Err *e) {
-    GptMemory m;
-    if (!gpt_memory(&r->c.model, o, &m, e)) return false;
-    *total =
-        m.weights + m.mirror + m.gradients + m.prepared + m.activations + m.workspace + optim_bytes(&r->c, o);
-    return true;
+    GptOptions o = plan_options(&r->c, r->ops, r->compute, &r->grid);
+    o.comm = r->comm;
+    return o;
 }
 
 /* The largest micro batch that fits `room` bytes with this kind of recomputation; 0 if none does. */
@@ -223,29 +196,28 @@ static int64_t largest_that_fits(const Run *r, Recompute recompute, size_t room)
     GptOptions o = options_of(r);
     o.recompute = recompute;
     for (int64_t b = r->c.train.micro_batch_size; b >= 1; b--) {
-        size_t total;
+        GptMemory m;
+        size_t optimizer, total;
         Err ignored = {0};
         o.B = (int)b;
-        if (r->c.train.global_batch_size / r->grid.dp % b == 0 && total_memory(r, &o, &total, &ignored) &&
-            total <= room)
+        if (r->c.train.global_batch_size / r->grid.dp % b == 0 &&
+            plan_memory(&r->c, &o, &m, &optimizer, &total, &ignored) && total <= room)
             return b;
     }
     return 0;
 }
 
 /* Print the plan as a table; when the machine cannot hold it, say which settings would fit. */
-static bool plan_memory(const Run *r, Err *e) {
+static bool fits_memory(const Run *r, Err *e) {
     GptOptions o = options_of(r);
     GptMemory m;
-    size_t total, room = r->ops->room();
+    size_t optimizer, total, room = r->ops->room();
     char b[8][24];
-    if (!gpt_memory(&r->c.model, &o, &m, e) || !total_memory(r, &o, &total, e)) return false;
-    m.prepared += m.mirror;
-    size_t moments = total - m.weights - m.gradients - m.prepared - m.activations - m.workspace;
+    if (!plan_memory(&r->c, &o, &m, &optimizer, &total, e)) return false;
     note("memory: weights %s, gradients %s, optimizer %s, prepared weights %s, activations %s, workspace %s: "
          "%s",
          human_bytes((double)m.weights, b[0]), human_bytes((double)m.gradients, b[1]),
-         human_bytes((double)moments, b[2]), human_bytes((double)m.prepared, b[3]),
+         human_bytes((double)optimizer, b[2]), human_bytes((double)(m.prepared + m.mirror), b[3]),
          human_bytes((double)m.activations, b[4]), human_bytes((double)m.workspace, b[5]),
          human_bytes((double)total, b[6]));
     if (!room || total <= room) return true;
@@ -307,7 +279,7 @@ static bool plan_run(const Run *r, Err *e) {
              r->grid.tp);
     note("model: %s, %s parameters, %s", r->c.model.model_type,
          human_count((double)gpt_count(&r->c.model, true), b), r->c.train.precision);
-    return gpt_grid_check(&r->c.model, &o, e) && plan_memory(r, e);
+    return gpt_grid_check(&r->c.model, &o, e) && fits_memory(r, e);
 }
 
 static bool build_model(Run *r, Err *e) {
