@@ -19,8 +19,9 @@ SAN    ?=
 Q      := $(if $(V),,@)
 PYTHON ?= python3
 
-WIRES := comm_mpi comm_nccl
-ROOMS := $(filter-out main $(WIRES),$(patsubst %.c,%,$(wildcard *.c)))
+# Rooms that are built where their library is.
+GIVEN := comm_mpi comm_nccl html html_none
+ROOMS := $(filter-out main $(GIVEN),$(patsubst %.c,%,$(wildcard *.c)))
 
 # A loop that clang does not vectorise is no error, nor is how gcc once passed wide vectors.
 WARN   := -Wall -Wextra -Wshadow -Werror -Wno-format-zero-length -Wno-pass-failed -Wno-psabi
@@ -90,6 +91,16 @@ FLAGS_OF_comm += -DGPT_NCCL
 FLAGS_OF_comm_nccl := $(NCCL_CC)
 ROOMS     += comm_nccl
 LIBS      += -lnccl
+endif
+
+# HTML: libxml2, or html_none.c, which says what is missing.
+XML_CC := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libxml-2.0 2>/dev/null || xml2-config --cflags 2>/dev/null))
+ifeq ($(call try,$(HASH)include <libxml/HTMLparser.h>,$(XML_CC) -lxml2),1)
+FLAGS_OF_html := $(XML_CC)
+ROOMS  += html
+LIBS   += -lxml2
+else
+ROOMS  += html_none
 endif
 
 OBJS   := $(ROOMS:%=$(BUILD)/%.o) $(CUDA_OBJS)

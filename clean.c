@@ -8,7 +8,7 @@
 struct Cleaner {
     const CleanConfig *config;
     Measurer *measurer;
-    Str text, spare, low;
+    Str html, text, spare, low;
 };
 
 Cleaner *cleaner_new(const CleanConfig *config) {
@@ -21,6 +21,7 @@ Cleaner *cleaner_new(const CleanConfig *config) {
 void cleaner_free(Cleaner *c) {
     if (!c) return;
     measurer_free(c->measurer);
+    str_free(&c->html);
     str_free(&c->text);
     str_free(&c->spare);
     str_free(&c->low);
@@ -29,8 +30,14 @@ void cleaner_free(Cleaner *c) {
 
 bool clean_extract(Cleaner *c, RawDoc *raw, const char **text, size_t *n, NormaliseCounts *counts, Err *e) {
     Doc doc = {.text = raw->data.p, .n = raw->data.n, .file = "", .line = raw->line};
-    if (raw->kind == RAW_JSON && !doc_text(&doc, c->config->key, e)) return false;
-    if (raw->kind == RAW_HTML) return err_set(e, "HTML is not read yet");
+    Err bad = {0};
+    if (raw->kind == RAW_JSON && !doc_text(&doc, c->config->key, &bad)) /* it says file:line: what */
+        return err_set(e, "line %llu: %s", (unsigned long long)raw->line, strstr(bad.msg, ": ") + 2);
+    if (raw->kind == RAW_HTML) {
+        c->html.n = 0;
+        if (!html_text(&c->config->html, doc.text, doc.n, &c->html, e)) return false;
+        doc.text = c->html.p, doc.n = c->html.n;
+    }
     normalise(&c->config->normalise, doc.text, doc.n, &c->text, &c->spare, counts);
     *text = c->text.p ? c->text.p : "";
     *n = c->text.n;

@@ -2,12 +2,14 @@
 #ifndef GPT_CLEAN_H
 #define GPT_CLEAN_H
 
+#include "html.h"
 #include "normalise.h"
 #include "rules.h"
 #include "source.h"
 
 typedef struct CleanConfig {
     char key[64]; /* where a line of .jsonl has its text */
+    HtmlOptions html;
     Normalise normalise;
     LineRules lines;
     double limit[N_RULES]; /* NAN: off */

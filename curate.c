@@ -546,7 +546,7 @@ static bool claim_folder(const Run *r, Err *e) {
     Str plan = {0};
     char *path = path_join(r->job->out, "config.json"), *work = path_join(r->job->out, "work"), *there = NULL;
     size_t n = 0;
-    bool ok = dir_make(r->job->out, e) && dir_make(work, e);
+    bool ok = dir_make(r->job->out, e);
     curate_print(&r->job->config, &plan);
     plan.n = (size_t)(strrchr(plan.p, '}') - plan.p);
     while (plan.p[plan.n - 1] == '\n') plan.n--;
@@ -563,7 +563,7 @@ static bool claim_folder(const Run *r, Err *e) {
                 e, "%s: holds a run with another config or other input; give another --out, or remove it",
                 r->job->out);
     } else if (ok) {
-        ok = file_write(path, plan.p, plan.n, e);
+        ok = dir_make(work, e) && file_write(path, plan.p, plan.n, e);
     }
     free(there), free(path), free(work);
     str_free(&plan);
@@ -594,8 +594,8 @@ static bool report(const Run *r, double seconds, Err *e) {
 static bool run_stages(const Run *r, Err *e) {
     char *finished = path_join(r->job->out, "report.json"), *work = path_join(r->job->out, "work");
     double start = now_seconds();
-    bool done = path_exists(finished) && !path_exists(work), ok = done || claim_folder(r, e);
-    if (done) note("%s: is finished already", r->job->out);
+    bool done = path_exists(finished) && !path_exists(work), ok = claim_folder(r, e);
+    if (ok && done) note("%s: is finished already", r->job->out);
     if (ok && !done)
         ok = for_units(r, "read", ".read", read_unit, e) && find_seen(r, e) &&
              for_units(r, "judge", ".judged", judge_unit, e) && report(r, now_seconds() - start, e) &&

@@ -18,6 +18,8 @@ static const Key keys[] = {
     INT("input.max_document", max_document, 16 << 20, 1 << 10, 1 << 30, "bytes; longer documents are passed over, and told"),
     INT("input.unit", unit, 64 << 20, 1, 1e15, "bytes; files in a row are put together up to this, to one file of output"),
 
+    FLOAT("html.max_links", clean.html.max_links, 0.5, 0, 1, "drop blocks with more of their characters in links: navigation; 1: keep all"),
+
     BOOL("normalise.mojibake", clean.normalise.mojibake, 1, "undo UTF-8 that was read as Windows-1252"),
     BOOL("normalise.nfc", clean.normalise.nfc, 1, "Unicode's canonical composition, form C"),
     BOOL("normalise.spaces", clean.normalise.spaces, 1, "no white space at the ends of lines, one empty line in a row"),

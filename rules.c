@@ -279,7 +279,7 @@ static void line_shape(Measurer *r, Span line, uint64_t chars, Paragraph *g, Tal
     t->lines++;
     t->bullets += begins(s, "-") || begins(s, "\u2022");
     t->tails += ends(s, "...") || ends(s, "\u2026");
-    if (!line.n) {
+    if (!s.n) {
         paragraph_close(r, g, t);
         return;
     }

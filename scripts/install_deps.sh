@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what gpt is built with: gcc, make, cJSON, zlib.
+# Installs what gpt is built with: gcc, make, cJSON, zlib. (libxml2, with which gpt data clean reads HTML, is optional.)
 # Says what it will run before it runs it; uses sudo if it must; does nothing when everything is there.
 
 # shellcheck disable=SC2086  # lists of packages and commands are split into words on purpose

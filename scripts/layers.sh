@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 floor() {
     case $1 in
     unicode_nfc) echo 0 ;;
-    source | seen) echo 2 ;;
+    source | seen | html_none) echo 2 ;;
     clean | stats) echo 3 ;;
     curate | curate_config | curate_explain | report) echo 4 ;;
     util | trace | unicode | unicode_gpt1 | unicode_words) echo 0 ;;
@@ -39,7 +39,7 @@ for f in *.c *.h *.cu *.cuh; do
     for inc in $(sed -n 's/^#include "\(.*\)\.h".*/\1/p' "$f"); do
         b=$(floor "$inc")
         [ "$inc" = "$room" ] && continue
-        case "$room:$inc" in curate*:curate | curate:report) continue ;; esac # one room, in parts
+        case "$room:$inc" in curate*:curate | curate:report | html*:html | html:normalise) continue ;; esac # one room, in parts
         # cpu.c implements ops.h, tokenizer.c and demo.c own their tables, shard.c is the writing half
         # of dataloader.h, tensors.c and llmc.c what is in checkpoint.c's folders: the same floor, but downward in meaning.
         case "$room:$inc" in cpu*:ops | cuda*:ops | cuda:cuda_sizes | ops:cuda_sizes | cpu_*:cpu | trace:util | params:gpt | gpt:params | comm*:ops | comm*:comm* | comm_*:cpu | tokenizer*:tokenizer* | ngram*:ngram* | classifier*:classifier* | pii*:pii* | demo:demo_grammar | shard:dataloader | checkpoint:llmc | checkpoint:tensors | llmc:tensors) continue ;; esac
