@@ -1,13 +1,17 @@
-/* fuzz_checkpoint.c - any bytes as one file of a run: its config.json, manifest.json or state.json, or an llm.c .bin that
- * a model is made from. What is refused must be refused with a message; what is taken must load. */
+/* fuzz_checkpoint.c - any bytes as one file of a run: its config.json, manifest.json or state.json, an llm.c .bin that
+ * a model is made from, or the index of a model in two files. What is refused must be refused with a message; what is
+ * taken must load. */
 #include "checkpoint.h"
+#include "safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char *const names[] = {"config.json", "manifest.json", "state.json", "model.bin"};
+enum { BIN = 3, INDEX, N_KINDS };
+static const char *const names[N_KINDS] = {"config.json", "manifest.json", "state.json", "model.bin",
+                                           "model.safetensors.index.json"};
 static char root[] = "/dev/shm/gpt-fuzz-XXXXXX"; /* in memory: each input writes two files */
 static Gpt *model;
 
@@ -18,6 +22,35 @@ static Gpt *make(const ModelConfig *c, Err *e) {
 
 static void clean_up(void) {
     dir_remove(root, &(Err){0});
+}
+
+/* ROOT/split: the model of `from` in the files 1 and 2, one tensor here, the next there. */
+static void write_split(const char *from) {
+    Err e = {0};
+    SafeTensors s;
+    uint32_t crc;
+    uint64_t bytes;
+    char *dir = path_join(root, "split"), *config = path_join(from, "config.json"), *text;
+    size_t n;
+    CHECK(st_open(&s, from, &e) && dir_make(dir, &e) && file_read(config, 1 << 20, &text, &n, &e));
+    for (int file = 0; file < 2; file++) {
+        StWriter *w = st_writer();
+        char *path = path_join(dir, file ? "2" : "1");
+        for (int i = file; i < s.n; i += 2)
+            st_writer_add(w, s.tensors[i].name, s.tensors[i].dtype, s.tensors[i].rank, s.tensors[i].shape);
+        CHECK(st_writer_begin(w, path, &e), "%s", e.msg);
+        for (int i = file; i < s.n; i += 2)
+            st_writer_put(w, s.tensors[i].data, (size_t)(s.tensors[i].end - s.tensors[i].begin));
+        CHECK(st_writer_commit(w, &crc, &bytes, &e), "%s", e.msg);
+        free(path);
+    }
+    free(config);
+    config = path_join(dir, "config.json");
+    CHECK(file_write(config, text, n, &e), "%s", e.msg);
+    st_close(&s);
+    free(config);
+    free(text);
+    free(dir);
 }
 
 /* A run with one checkpoint, of which each input spoils one file. */
@@ -34,6 +67,10 @@ static void start(void) {
     state_set(&s, "step", 1);
     CHECK(model && checkpoint_save(root, 1, model, NULL, 0, &s, NULL, 0, &e), "%s", e.msg);
     state_free(&s);
+    char *found;
+    CHECK(model_find(root, &found, &e), "%s", e.msg);
+    write_split(found);
+    free(found);
 }
 
 static void write_raw(const char *path, const uint8_t *data, size_t n) {
@@ -74,6 +111,16 @@ static void try_llmc(const char *path) {
     gpt_free(m);
 }
 
+/* An index need not name all tensors, but all files that hold them: whatever it says, it loads all or nothing. */
+static void try_split(const uint8_t *data, size_t n) {
+    Err e = {0};
+    char *dir = path_join(root, "split"), *path = path_join(dir, names[INDEX]);
+    write_raw(path, data, n);
+    if (!model_load(model, dir, &e)) CHECK(*e.msg);
+    free(path);
+    free(dir);
+}
+
 static void try_run(const char *dir) {
     Err e = {0}, e2 = {0}, e3 = {0};
     TrainState s = {0};
@@ -91,13 +138,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     if (!model) start();
     if (n == 0) return 0;
-    int which = data[0] % 4;
+    const int which = data[0] % N_KINDS;
+    if (which == INDEX) return try_split(data + 1, n - 1), 0;
     char *dir = path_join(root, "checkpoints/step-00000001"), *path = path_join(dir, names[which]),
          *good = NULL;
     size_t good_n = 0;
     Err e = {0};
-    if (which < 3) CHECK(file_read(path, 1 << 20, &good, &good_n, &e), "%s", e.msg);
-    if (which < 3)
+    if (which < BIN) CHECK(file_read(path, 1 << 20, &good, &good_n, &e), "%s", e.msg);
+    if (which < BIN)
         write_raw(path, data + 1, n - 1), try_run(dir);
     else
         write_llmc(path, data + 1, n - 1), try_llmc(path);

@@ -28,6 +28,13 @@ static bool settle(bool right, const char *what, const char *more) {
     return !wrong;
 }
 
+/* Takes away what a case left. */
+static void clear(void) {
+    comm_barrier(world);
+    if (comm_world_rank() == 0) dir_remove(dir, &(Err){0});
+    comm_barrier(world);
+}
+
 /* ---- a model with known numbers -------------------------------------------------------------------------- */
 
 typedef struct Shape {
@@ -228,8 +235,7 @@ static void all_pairs(const char *what, const ModelConfig *c, const int *which, 
         unrig(&r);
     }
     str_free(&text);
-    if (comm_world_rank() == 0) dir_remove(dir, &(Err){0});
-    comm_barrier(world);
+    clear();
 }
 
 /* ---- one rank's trouble is everyone's -------------------------------------------------------------------- */
@@ -273,9 +279,7 @@ static void failed_save(const ModelConfig *c, const Shape *s, int rank) {
     settle(save(&r, run, 2, &e) && (!r.m || load(&r, run, &e) == 2), "the next save", e.msg);
     unrig(&r);
     free(run);
-    comm_barrier(world);
-    if (comm_world_rank() == 0) dir_remove(dir, &(Err){0});
-    comm_barrier(world);
+    clear();
 }
 
 /* Shards that are damaged, or gone: all ranks go back to the checkpoint before. */
@@ -294,8 +298,7 @@ static void damaged_shard(const ModelConfig *c, const Shape *s, const char *file
     settle(!r.m || load(&r, run, &e) == 1, file, e.msg);
     unrig(&r);
     free(run);
-    if (comm_world_rank() == 0) dir_remove(dir, &(Err){0});
-    comm_barrier(world);
+    clear();
 }
 
 /* A folder that many wrote is one model to a single process. */
@@ -322,8 +325,33 @@ static void exported(const ModelConfig *c, const Shape *s) {
     settle(ok, "export of", name_of(s));
     unrig(&r);
     free(run);
-    if (comm_world_rank() == 0) dir_remove(dir, &(Err){0});
+    clear();
+}
+
+/* Every rank writes about as much: two files differ by no more than the largest tensor. */
+static void dealt_evenly(const ModelConfig *c, const Shape *s) {
+    Err e = {0};
+    const int64_t largest = 4 * c->n_embd * model_inner(c), ranks = s->dp * s->pp * s->tp;
+    char *run = run_of(0), path[256];
+    Rig r = rig(c, s, false);
+    bool ok = save(&r, run, 1, &e);
     comm_barrier(world);
+    for (int base = 0; base < 2 && comm_world_rank() == 0; base++) {
+        int64_t least = INT64_MAX, most = 0;
+        for (int64_t i = 1; i <= ranks; i++) {
+            struct stat st = {0};
+            snprintf(path, sizeof path, "%s/checkpoints/step-00000001/%s-%05d-of-%05d.safetensors", run,
+                     base ? "optimizer" : "model", (int)i, (int)ranks);
+            ok = ok && stat(path, &st) == 0;
+            if (st.st_size < least) least = st.st_size;
+            if (st.st_size > most) most = st.st_size;
+        }
+        ok = ok && most - least <= largest;
+    }
+    settle(ok, "files of one size of", name_of(s));
+    unrig(&r);
+    free(run);
+    clear();
 }
 
 static void open_world(void) {
@@ -358,6 +386,7 @@ int main(void) {
         damaged_shard(&tied, &shapes[7], "optimizer-00002-of-00004.safetensors", false);
         damaged_shard(&tied, &shapes[7], "optimizer-00004-of-00004.safetensors", true);
         damaged_shard(&tied, &shapes[7], "model.safetensors.index.json", false);
+        dealt_evenly(&wide, &shapes[5]);
         exported(&tied, &shapes[6]);
         exported(&untied, &shapes[7]);
     }
