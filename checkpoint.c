@@ -489,7 +489,7 @@ static bool same_model(const ModelConfig *want, const ModelConfig *file, const c
     return true;
 }
 
-static bool open_source(ModelFile *s, const char *found, const ModelConfig *c, Err *e) {
+static bool open_model_file(ModelFile *s, const char *found, const ModelConfig *c, Err *e) {
     return is_llmc(found) ? llmc_open(s, found, e) : weights_open(s, found, c, e);
 }
 
@@ -497,7 +497,7 @@ static bool load_weights(Gpt *m, const char *found, Err *e) {
     ModelConfig c;
     ModelFile s;
     if (!config_of(found, &c, e) || !same_model(gpt_config(m), &c, found, e) ||
-        !open_source(&s, found, &c, e))
+        !open_model_file(&s, found, &c, e))
         return false;
     weights_load(m, &s);
     s.close(&s);
@@ -731,7 +731,7 @@ bool model_convert(const char *path, const char *to, const char *out, Err *e) {
     if (path_exists(out)) return err_usage(e, "%s: exists already; remove it, or choose another name", out);
     if (!model_find(path, &found, e)) return false;
     bool ok = config_of(found, &c, e) && (!path_is_dir(found) || check_model_files(found, NULL, e)) &&
-              open_source(&s, found, &c, e);
+              open_model_file(&s, found, &c, e);
     if (ok) {
         char *tokenizer = model_tokenizer(path);
         ok = !strcmp(to, "llmc") ? write_llmc(&s, &c, out, e) : write_hf(&s, &c, tokenizer, out, e);

@@ -13,7 +13,7 @@
 bool llmc_config(const char *path, ModelConfig *c, Err *e);
 /* The weights in it. Errors: the above, a wrong crc32. */
 bool llmc_open(ModelFile *s, const char *path, Err *e);
-/* Version 3, of all weights of a source. Refuses models that the format cannot describe. */
+/* Version 3, of all weights of a model file. Refuses models that the format cannot describe. */
 bool llmc_save(const ModelFile *s, const ModelConfig *c, const char *path, Err *e);
 
 #endif

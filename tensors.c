@@ -138,7 +138,7 @@ static bool ends_with(const char *text, const char *end) {
     return n >= k && !strcmp(text + n - k, end);
 }
 
-/* ---- sources in safetensors ------------------------------------------------------------------------------ */
+/* ---- files of safetensors ---------------------------------------------------------------------------------- */
 
 /* A file, or several, and which of their tensors is which row of the table. */
 typedef struct Bound {
@@ -230,8 +230,8 @@ static bool bind(Bound *b, const char *where, const ModelConfig *c, const Param 
     return ok;
 }
 
-static bool source_open(ModelFile *s, const char *path, const ModelConfig *c, const Set *sets, int n_sets,
-                        Err *e) {
+static bool bound_open(ModelFile *s, const char *path, const ModelConfig *c, const Set *sets, int n_sets,
+                       Err *e) {
     Bound *b = xcalloc(1, sizeof *b);
     *s = (ModelFile){bound_read, bound_close, b};
     int64_t elements;
@@ -246,12 +246,12 @@ static bool source_open(ModelFile *s, const char *path, const ModelConfig *c, co
 }
 
 bool weights_open(ModelFile *s, const char *path, const ModelConfig *c, Err *e) {
-    return source_open(s, path, c, &(Set){.prefix = "", .matrices = true}, 1, e);
+    return bound_open(s, path, c, &(Set){.prefix = "", .matrices = true}, 1, e);
 }
 
 /* ---- loading --------------------------------------------------------------------------------------------- */
 
-/* Numbers [from, from + n) of a part, gathered from where they stand in the source. */
+/* Numbers [from, from + n) of a part, gathered from where they stand in the file. */
 static void read_part(const ModelFile *s, int set, const Param *p, int64_t from, int64_t n, float *dst) {
     for (int64_t k, at; n > 0; from += k, dst += k, n -= k) {
         k = min64(part_stretch(p, from, &at), n);
@@ -290,7 +290,7 @@ void weights_load(Gpt *m, const ModelFile *s) {
 bool moments_load(const Gpt *m, const char *path, const Moment *moments, int n_sets, Err *e) {
     ModelFile s;
     Set *sets = sets_make(m, moments, n_sets);
-    bool ok = source_open(&s, path, gpt_config(m), sets, n_sets, e);
+    bool ok = bound_open(&s, path, gpt_config(m), sets, n_sets, e);
     for (int i = 0; i < n_sets && ok; i++) load_set(m, &s, i, &sets[i]);
     if (ok) s.close(&s);
     sets_free(sets, n_sets);
@@ -568,6 +568,10 @@ static void list_files(const Save *s, const char *base, const SavedFile *told, S
 static bool put_file(const Save *s, const char *dir, const char *base, bool ok, SavedFile *mine, Err *e) {
     char name[64], *path = NULL;
     StWriter *w = NULL;
+    if (ok && !path_is_dir(dir))
+        ok = err_set(
+            e, "%s: the first rank made this folder, and it is not here: all ranks must see the same files",
+            dir);
     if (s->deal.file[s->grid.rank] && ok) {
         file_name(name, &s->deal, base, s->grid.rank);
         path = path_join(dir, name);

@@ -1,6 +1,6 @@
 /* tensors.h - floor 4: a model's numbers between files and the memories of its ranks.
  *
- * A source is all of a model's numbers, readable in any order, whatever the format of the file; each rank loads from it
+ * A ModelFile is all of a model's numbers, readable in any order, whatever the format of the file; each rank loads from it
  * what it holds. Saving is the work of all ranks together: a tensor stands whole in one file, the tensors of a pipeline
  * stage are dealt to its ranks, and the rank that writes one collects it, a block at a time, from those that hold it.
  * All ranks must see the same file system. */
@@ -44,7 +44,7 @@ typedef struct SavedFile {
  * first rank: what was written, malloc'd. */
 bool tensors_save(const Gpt *m, const char *dir, const char *base, const Moment *sets, int n_sets, bool ok,
                   SavedFile **files, int *n_files, Err *e);
-/* The weights of a source as one file of fp32 numbers. */
+/* The weights of a model file as one file of fp32 numbers. */
 bool weights_copy(const ModelFile *s, const ModelConfig *c, const char *dir, SavedFile *file, Err *e);
 
 /* Of all ranks of the model's grid: see comm_agree. */

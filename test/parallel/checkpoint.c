@@ -282,6 +282,20 @@ static void failed_save(const ModelConfig *c, const Shape *s, int rank) {
     clear();
 }
 
+/* Hosts that do not share a file system, played by folders that stand elsewhere. */
+static void files_not_shared(const ModelConfig *c, const Shape *s) {
+    Err e = {0};
+    char *home = path_join(dir, comm_world_rank() == 1 ? "b" : "a"), before[512];
+    CHECK(getcwd(before, sizeof before) && dir_make(home, &e) && chdir(home) == 0, "%s", home);
+    Rig r = rig(c, s, false);
+    const bool refused = !r.m || (!save(&r, "run", 1, &e) && strstr(e.msg, "must see the same files"));
+    CHECK(chdir(before) == 0, "%s", before);
+    settle(refused, "files that are not shared", e.msg);
+    unrig(&r);
+    free(home);
+    clear();
+}
+
 /* Shards that are damaged, or gone: all ranks go back to the checkpoint before. */
 static void damaged_shard(const ModelConfig *c, const Shape *s, const char *file, bool gone) {
     Err e = {0};
@@ -382,6 +396,7 @@ int main(void) {
     all_pairs("several blocks a tensor", &wide, (int[]){0, 6, 7, 13}, 4, false);
     if (comm_world() >= 4) {
         for (int rank = 0; rank < 4; rank++) failed_save(&tied, &shapes[5], rank);
+        files_not_shared(&tied, &shapes[5]);
         damaged_shard(&tied, &shapes[7], "model-00003-of-00004.safetensors", false);
         damaged_shard(&tied, &shapes[7], "optimizer-00002-of-00004.safetensors", false);
         damaged_shard(&tied, &shapes[7], "optimizer-00004-of-00004.safetensors", true);
