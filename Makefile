@@ -206,7 +206,7 @@ format:
 
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
-	shellcheck .ci/run $(filter-out test/bad/%.sh $(filter-out %/run.sh,$(wildcard test/cli/*.sh)),$(shell git ls-files '*.sh'))
+	shellcheck .ci/run scripts/slurm.sbatch $(filter-out test/bad/%.sh $(filter-out %/run.sh,$(wildcard test/cli/*.sh)),$(shell git ls-files '*.sh'))
 	shellcheck -s sh $(wildcard test/cli/*.sh test/bad/*.sh)
 
 clean:

@@ -15,7 +15,7 @@ floor() {
     tokenizer | tokenizer_impl | tokenizer_files | tokenizer_train | tokenizer_gpt1 | dataloader | shard | config | safetensors | demo | demo_grammar | schedule) echo 2 ;;
     extsort) echo 1 ;;
     ngram | ngram_impl | ngram_train | classifier | classifier_impl | classifier_train | pii | rules | language | html | warc | normalise) echo 2 ;; # what curate.c asks
-    gpt | params | curate | report) echo 3 ;;
+    gpt | params) echo 3 ;;
     optim | checkpoint | tensors | llmc | sample) echo 4 ;;
     cost) echo 4 ;; # what a step of training costs
     plan_text) echo 5 ;; # what plan.c finds, in words
