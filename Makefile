@@ -76,7 +76,7 @@ MPI_LIBS := $(filter -L% -l% -Wl%,$(MPI_SAYS))
 expand    = $(shell printf '%s\n' '$(HASH)include <$(1)>' $(2) | $(CC) $(3) -E -P -x c - | tail -n 1 | sed 's/ *\. */./g; s/"//g')
 ifeq ($(if $(MPI_SAYS),$(call try,$(HASH)include <mpi.h>,$(MPI_CC) $(MPI_LIBS))),1)
 MPI_IS   := $(call expand,mpi.h,'$(HASH)ifdef OPEN_MPI' 'Open MPI OMPI_MAJOR_VERSION.OMPI_MINOR_VERSION.OMPI_RELEASE_VERSION' \
-    '$(HASH)else' 'MPICH MPICH_VERSION' '$(HASH)endif',$(MPI_CC))
+    '$(HASH)else' '"MPICH" MPICH_VERSION' '$(HASH)endif',$(MPI_CC))
 FLAGS_OF_comm := -DGPT_MPI
 FLAGS_OF_comm_mpi := $(MPI_CC)
 ROOMS    += comm_mpi

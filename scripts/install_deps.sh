@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what gpt is built with: gcc, make, cJSON, zlib. (libxml2, with which gpt data clean reads HTML, is optional.)
+# Installs what gpt is built with: gcc, make, cJSON, zlib. With --mpi also Open MPI, for runs on many GPUs. (libxml2, with
+# which gpt data clean reads HTML, is optional.)
 # Says what it will run before it runs it; uses sudo if it must; does nothing when everything is there.
 
 # shellcheck disable=SC2086  # lists of packages and commands are split into words on purpose
@@ -7,15 +8,21 @@
 # Can a program with this header and this library be built?
 links() { printf '#include <%s>\nint main(void) { return 0; }\n' "$1" | ${CC:-gcc} -x c - -o /dev/null "-l$2" 2>/dev/null; }
 
-# The packages' names: compiler, make, cJSON, zlib.
+case $1 in
+'' | --mpi) ;;
+*) echo "usage: scripts/install_deps.sh [--mpi]" && exit 2 ;;
+esac
+
+# The packages' names: compiler, make, cJSON, zlib, Open MPI.
 if command -v apt-get >/dev/null; then
     install='apt-get install -y --no-install-recommends' cc='gcc libc6-dev' cjson=libcjson-dev zlib=zlib1g-dev
+    mpi='libopenmpi-dev openmpi-bin'
 elif command -v dnf >/dev/null; then
-    install='dnf install -y' cc=gcc cjson=cjson-devel zlib=zlib-devel
+    install='dnf install -y' cc=gcc cjson=cjson-devel zlib=zlib-devel mpi=openmpi-devel
 elif command -v pacman >/dev/null; then
-    install='pacman -S --needed --noconfirm' cc=gcc cjson=cjson zlib=zlib
+    install='pacman -S --needed --noconfirm' cc=gcc cjson=cjson zlib=zlib mpi=openmpi
 elif command -v brew >/dev/null; then
-    install='brew install' cc=gcc cjson=cjson zlib=zlib
+    install='brew install' cc=gcc cjson=cjson zlib=zlib mpi=open-mpi
 else
     install=
 fi
@@ -25,10 +32,11 @@ command -v "${CC:-gcc}" >/dev/null || need="$cc"
 command -v make >/dev/null || need="$need make"
 links cjson/cJSON.h cjson || need="$need $cjson"
 links zlib.h z || need="$need $zlib"
+[ "$1" != --mpi ] || { command -v mpicc && command -v mpirun; } >/dev/null || need="$need $mpi"
 need=${need# }
 [ -z "$need" ] && echo "gpt: all that the build needs is here" && exit 0
 if [ -z "$install" ]; then
-    echo "gpt: no apt-get, dnf, pacman or brew here; please install gcc, make, cJSON, zlib"
+    echo "gpt: no apt-get, dnf, pacman or brew here; please install gcc, make, cJSON, zlib${1:+ and an MPI}"
     exit 1
 fi
 
