@@ -547,18 +547,46 @@ static bool next_found(const Pii *p, Scan *s, size_t *i, Found *f) {
     return false;
 }
 
-void pii_scrub(const Pii *p, const char *text, size_t n, Str *out, PiiCounts *counts) {
-    Scan s = {text, n, 0, p->by_run};
+/* One pass over a line: how much was found. */
+static int scrub_once(const Pii *p, const char *line, size_t n, Str *out, PiiCounts *counts) {
+    Scan s = {line, n, 0, p->by_run};
     Found f;
     size_t done = 0;
-    for (size_t i = 0; next_found(p, &s, &i, &f);) {
-        str_put(out, text + done, f.at - done);
+    int found = 0;
+    out->n = 0;
+    for (size_t i = 0; next_found(p, &s, &i, &f); found++) {
+        str_put(out, line + done, f.at - done);
         done = f.at + f.n;
         if (p->fake)
-            pii_fake(p->key, f.kind, text + f.at, f.n, out);
+            pii_fake(p->key, f.kind, line + f.at, f.n, out);
         else
             str_puts(out, kinds[f.kind].mark);
         if (counts) counts->n[f.kind]++;
     }
+    str_put(out, line + done, n - done);
+    return found;
+}
+
+/* What one pass takes out may have hidden something beside it ("Dr. Jane Roe6@host.org"), so a line in which something
+ * was found is looked at again. Nothing that is looked for, nor what decides about it, reaches past a line's end. */
+void pii_scrub(const Pii *p, const char *text, size_t n, Str *out, PiiCounts *counts) {
+    enum { MOST_PASSES = 8 };
+    Scan s = {text, n, 0, p->by_run};
+    Found f;
+    Str line[2] = {{0}};
+    size_t done = 0;
+    for (size_t i = 0; next_found(p, &s, &i, &f); i = s.lo = done) {
+        const char *before = memrchr(text + done, '\n', f.at - done), *after = memchr(text + i, '\n', n - i);
+        size_t from = before ? (size_t)(before - text) : done;
+        str_put(out, text + done, from - done);
+        done = after ? (size_t)(after - text) : n;
+        scrub_once(p, text + from, done - from, &line[0], counts);
+        int now = 0;
+        for (int pass = 1; pass < MOST_PASSES && scrub_once(p, line[now].p, line[now].n, &line[!now], counts);
+             pass++)
+            now ^= 1;
+        str_put(out, line[now].p, line[now].n);
+    }
     str_put(out, text + done, n - done);
+    str_free(&line[0]), str_free(&line[1]);
 }
