@@ -353,25 +353,42 @@ static void report(const Dedup *d, const uint64_t *tally, Str *s) {
 
 /* ---- the job --------------------------------------------------------------------------------------------- */
 
-static bool work(Dedup *d, uint64_t counts[2], Err *e) {
-    uint64_t tally[STAGE_TALLIES] = {0}, n;
+static bool judge_all(Dedup *d, Err *e) {
+    uint64_t n = 0;
     char *path = job_path(&d->stage, "verdicts", -1);
-    bool ok = sign_all(d, e) && (path_exists(path) || judge(d, path, e)) &&
-              map_checked(&d->verdicts, path, sizeof(Verdict), &n, e);
+    bool ok =
+        (path_exists(path) || judge(d, path, e)) && map_checked(&d->verdicts, path, sizeof(Verdict), &n, e);
     free(path);
-    if (ok && n != d->base[d->job->n_files])
-        ok = err_set(e, "%s/work: not of one job; remove it", d->job->out);
+    return ok &&
+           (n == d->base[d->job->n_files] || err_set(e, "%s/work: not of one job; remove it", d->job->out));
+}
+
+static bool write_all(Dedup *d, DedupResult *result, Err *e) {
+    uint64_t tally[STAGE_TALLIES] = {0};
     Stage s = {.key = d->job->key, .threads = d->job->threads, .gzip = true, .work = write_chunk, .ctx = d};
-    if (!ok || !job_run(&d->stage, &s, begin_file, d, tally, e)) return false;
+    if (!job_run(&d->stage, &s, begin_file, d, tally, e)) return false;
     Str text = {0};
     report(d, tally, &text);
-    ok = job_close(&d->stage, text.p, e);
-    if (counts) counts[0] = tally[KEPT], counts[1] = tally[DROPPED];
+    bool ok = job_close(&d->stage, text.p, e);
+    result->kept = tally[KEPT], result->dropped = tally[DROPPED];
     str_free(&text);
     return ok;
 }
 
-bool dedup_run(const DedupJob *job, uint64_t counts[2], Err *e) {
+static bool work(Dedup *d, DedupResult *r, Err *e) {
+    double start = now_seconds();
+    if (!sign_all(d, e)) return false;
+    double signed_at = now_seconds();
+    if (!judge_all(d, e)) return false;
+    double judged_at = now_seconds();
+    bool ok = write_all(d, r, e);
+    r->sign_s = signed_at - start, r->cluster_s = judged_at - signed_at,
+    r->write_s = now_seconds() - judged_at;
+    return ok;
+}
+
+bool dedup_run(const DedupJob *job, DedupResult *result, Err *e) {
+    *result = (DedupResult){0};
     Dedup d = {
         .job = job,
         .stage = {
@@ -383,7 +400,7 @@ bool dedup_run(const DedupJob *job, uint64_t counts[2], Err *e) {
     d.base = xcalloc(n + 1, sizeof *d.base);
     Str what = {0};
     put_options(job, &what);
-    bool ok = job_open(&d.stage, what.p, job->overwrite, e) && (d.stage.done || work(&d, counts, e));
+    bool ok = job_open(&d.stage, what.p, job->overwrite, e) && (d.stage.done || work(&d, result, e));
     for (size_t i = 0; i < n; i++) map_close(&d.maps[i]);
     map_close(&d.verdicts);
     minhash_close(&d.hash);

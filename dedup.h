@@ -27,8 +27,12 @@ typedef struct DedupJob {
     bool overwrite;
 } DedupJob;
 
+typedef struct DedupResult {
+    uint64_t kept, dropped;            /* documents; both 0 if the job was complete already */
+    double sign_s, cluster_s, write_s; /* seconds in each stage, as far as it was left to do */
+} DedupResult;
+
 /* A dropped document's line gets "duplicate_of", the FILE:LINE of the one that stays (a .txt's FILE), and
- * "similarity", estimated from the signatures. `counts`, if not NULL: documents kept and dropped; both 0 if the job was
- * complete already. */
-bool dedup_run(const DedupJob *job, uint64_t counts[2], Err *e);
+ * "similarity", estimated from the signatures. */
+bool dedup_run(const DedupJob *job, DedupResult *result, Err *e);
 #endif

@@ -191,7 +191,8 @@ static bool cmd_version(const Args *a, Err *e) {
 static const Flag clean_flags[] = {
     {"--config", "FILE", "rules and their limits (the published ones); gpt help clean lists all keys", false},
     {"--input", "FILE", ".txt .jsonl .html .warc .wet, each also .gz; or folders, with all below them", true},
-    {"--out", "DIR", "folder for clean_000000.jsonl.gz, dropped_000000.jsonl.gz, report.json, report.html", false},
+    {"--out", "DIR", "folder for clean_000000.jsonl.gz, dropped_000000.jsonl.gz, report.json, report.html",
+     false},
     {"--set", "KEY=VALUE", "override a key of the config, as in gopher.min_words=20; may be repeated", false},
     {"--threads", "N", "threads (all cores); the result is the same for any number", false},
     {0}};
@@ -475,7 +476,7 @@ static bool cmd_data_dedup(const Args *a, Err *e) {
                     .ngram = 5,
                     .overwrite = arg(a, "--overwrite", NULL) != NULL};
     int keep;
-    uint64_t counts[2] = {0};
+    DedupResult r = {0};
     const char **files = arg_many(a, "--input", &job.n_files);
     job.files = files;
     bool ok = arg_needed(a, "--input", e) && (job.out = arg_needed(a, "--out", e)) &&
@@ -486,10 +487,11 @@ static bool cmd_data_dedup(const Args *a, Err *e) {
     job.keep = ok ? (DedupKeep)keep : DEDUP_FIRST;
     if (ok && (job.keep == DEDUP_SCORE) != (job.score != NULL))
         ok = err_usage(e, "gpt data dedup: --keep score and --score NAME need each other");
-    ok = ok && dedup_run(&job, counts, e);
-    if (ok && counts[0] + counts[1])
-        note("%llu documents stay, %llu are near-duplicates", (unsigned long long)counts[0],
-             (unsigned long long)counts[1]);
+    ok = ok && dedup_run(&job, &r, e);
+    if (r.kept + r.dropped)
+        note("%llu documents stay, %llu are near-duplicates; signed in %.2f s, clustered in %.2f s, written "
+             "in %.2f s",
+             (unsigned long long)r.kept, (unsigned long long)r.dropped, r.sign_s, r.cluster_s, r.write_s);
     free(files);
     return ok;
 }

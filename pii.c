@@ -429,13 +429,15 @@ static bool one_of(const char *p, size_t n, const char *words) {
     return false;
 }
 
-/* The length of the word at i: ASCII letters, and bytes of others. */
+/* The length of the word at i: ASCII letters, and bytes of others; 0 if it is too long for a name. */
 static size_t word_length(const Scan *s, size_t i) {
+    enum { MOST = 40 };
     size_t n = 0;
-    while (i + n < s->n && n < 40 &&
-           (pii_alpha(s->s[i + n]) || (unsigned char)s->s[i + n] >= 0x80 || (n && s->s[i + n] == '\'')))
-        n++;
-    return n;
+    for (; i + n < s->n && n <= MOST; n++) {
+        char c = s->s[i + n];
+        if (!pii_alpha(c) && (unsigned char)c < 0x80 && (c != '\'' || n == 0)) break;
+    }
+    return n <= MOST ? n : 0;
 }
 
 /* "221b Baker Street", "1600 Pennsylvania Ave." */

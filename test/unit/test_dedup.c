@@ -296,7 +296,7 @@ static void read_set(const char *dir, const char *name, bool value, Kept kept, S
 
 static void run_job(const DedupJob *job, Kept kept, Str *all) {
     Err e = {0};
-    EXPECT(dedup_run(job, NULL, &e), "%s", e.msg);
+    EXPECT(dedup_run(job, &(DedupResult){0}, &e), "%s", e.msg);
     read_set(job->out, "kept_000000.jsonl.gz", true, kept, all);
     read_set(job->out, "dropped_000000.jsonl.gz", false, kept, all);
 }
@@ -419,10 +419,10 @@ TEST(dedup_other_job_refused) {
                     .memory = 1 << 20};
     run_job(&job, kept, &all);
     job.rows = 7;
-    EXPECT(!dedup_run(&job, NULL, &e));
+    EXPECT(!dedup_run(&job, &(DedupResult){0}, &e));
     EXPECT_ERR(&e, "holds another job");
     job.overwrite = true;
-    EXPECT(dedup_run(&job, NULL, &e), "%s", e.msg);
+    EXPECT(dedup_run(&job, &(DedupResult){0}, &e), "%s", e.msg);
     str_free(&all);
     free(path[0]), free(path[1]), free(out);
 }
