@@ -26,6 +26,7 @@
 
 #include "params.h"
 #include "schedule.h"
+#include "trace.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -345,6 +346,7 @@ static void mlp_down(Gpt *m, const Pass *p, int l) {
 
 static void forward(Gpt *m, const Pass *p) {
     const Chunk *k = p->k;
+    const double from = now_seconds();
     const Tensor in = carried(m, 2 * k->from), out = carried(m, 2 * k->to);
     if (k->first)
         embed(m, p);
@@ -360,6 +362,7 @@ static void forward(Gpt *m, const Pass *p) {
         site_forward(m, p, 2 * l + 2);
     }
     if (!k->last) comm_send(m->comm, LANE_NEXT, out.p, rows_bytes(m, p, out));
+    trace_span("passes", "forward", from, now_seconds());
 }
 
 /* n rows in as even chunks as can be. */
@@ -502,6 +505,7 @@ static void layer_begin(Gpt *m, const Pass *p, int l) {
 
 static void backward(Gpt *m, const Pass *p) {
     const Chunk *k = p->k;
+    const double from = now_seconds();
     if (!k->last) comm_recv(m->comm, LANE_PREVIOUS, m->above.p, rows_bytes(m, p, m->above));
     for (int l = k->to - 1; l >= k->from; l--) {
         comm_alive("a backward pass");
@@ -519,6 +523,7 @@ static void backward(Gpt *m, const Pass *p) {
         embed_backward(m, p);
     else
         comm_send(m->comm, LANE_PREVIOUS, m->down.p, rows_bytes(m, p, m->down));
+    trace_span("passes", "backward", from, now_seconds());
 }
 
 /* ---- training and scoring ------------------------------------------------------------------------------ */

@@ -1,6 +1,8 @@
 /* optim.c - floor 4: see optim.h. */
 #include "optim.h"
 
+#include "trace.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,10 +187,12 @@ static void muon_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t ste
 }
 
 void optim_step(Optim *o, Gpt *m, const Config *c, double lr, uint64_t step) {
+    const double from = now_seconds();
     muon_step(o, m, c, lr, step);
     adamw_step(o, m, c, lr, step);
     gpt_weights_share(m, false);
     gpt_weights_changed(m, gpt_mirror(m) != NULL);
+    trace_span("passes", "optimizer", from, now_seconds());
 }
 
 double lr_at(const Config *c, int64_t step) {
