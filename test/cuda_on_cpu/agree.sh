@@ -3,7 +3,8 @@
 # give the same losses, within FP32=1e-6 in fp32 (with muon 1e-5) and BF16=5e-4 in bf16 (relative); a second run with those
 # kernels, and runs that are killed and resumed, give the same bits; both devices write the same text. GPT: a program with
 # CUDA, or with CUDA on the CPU (the kernels' threads then run in another order in the second run, which must not matter).
-GPT=${GPT:-$(dirname "$0")/../../build-emu/gpt}
+here=$(cd "$(dirname "$0")" && pwd)
+GPT=${GPT:-$here/../../build-emu/gpt}
 case $GPT in /*) ;; *) GPT=$PWD/$GPT ;; esac
 export OMP_WAIT_POLICY=passive
 scratch=$(mktemp -d) && cd "$scratch" || exit 1
@@ -45,14 +46,19 @@ train() {
 losses() { sed 's/.*"step": \([0-9]*\), "loss": \([^,]*\),.*/\1 \2/' "runs/$1/metrics.jsonl"; }
 newest() { echo "runs/$1/$(cat "runs/$1/latest")"; }
 
-# close A B LIMIT: no loss of the two runs differs by more, and they are 50 that fall.
+# Six steps of two ranks that share each layer; what they say goes through the host.
+ranks() {
+    "$here/../parallel/run.sh" 2 "$GPT" train --config "$1" --set name="ranks-$1" train.device=cuda train.max_steps=6 \
+        parallel.tensor=2 parallel.sequence_parallel=true parallel.comm=mpi >log 2>&1
+}
+# close A B LIMIT [STEPS=50]: no loss of the two runs differs by more, and they are so many that fall.
 close() {
-    losses "$1" >a && losses "$2" >b && paste -d' ' a b | awk -v limit="$3" '
+    losses "$1" >a && losses "$2" >b && paste -d' ' a b | awk -v limit="$3" -v steps="${4:-50}" '
         { d = ($2 - $4) / $2; if (d < 0) d = -d; if (d > most) most = d; if (NR == 1) first = $2; last = $4 }
         $1 != $3 || !($2 > 0) || !($4 > 0) { bad = 1 }
         END {
             printf "losses %.4f to %.4f, at most %.2g apart\n", first, last, most
-            exit bad || NR < 50 || most > limit || last > 0.9 * first
+            exit bad || NR < steps || most > limit || (steps == 50 && last > 0.9 * first)
         }'
 }
 same() {
@@ -115,5 +121,14 @@ for precision in fp32 bf16; do
 done
 check "gpt2 bf16, muon, killed and resumed" killed "$c"
 check "gpt2 bf16, muon, killed and resumed: the same bits" same "cuda-$c" killed
-echo "$passed passed, $failed failed, 0 skipped"
+skipped=0
+if command -v mpirun >/dev/null && mpirun --version >/dev/null 2>&1; then
+    c=$(config openai-gpt fp32 adamw)
+    check "openai-gpt fp32, six steps" train cuda "six-$c" "$c" train.max_steps=6
+    check "openai-gpt fp32, six steps of two ranks" ranks "$c"
+    check "openai-gpt fp32, six steps of two ranks: the same losses" close "six-$c" "ranks-$c" "${FP32:-1e-6}" 6
+else
+    skipped=1 && echo "skipped two ranks: no mpirun here"
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
