@@ -2,18 +2,43 @@
 #include "clean.h"
 #include "docs.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct Cleaner {
     const CleanConfig *config;
+    const CleanModels *models;
     Measurer *measurer;
-    Str html, text, spare, low;
+    Str html, text, spare, low, scrubbed;
 };
 
-Cleaner *cleaner_new(const CleanConfig *config) {
+bool clean_models_open(CleanModels *m, const CleanConfig *c, Err *e) {
+    *m = (CleanModels){0};
+    bool ok = (!*c->ngram || (m->ngram = ngram_open(c->ngram, e)) != NULL) &&
+              (!*c->classifier || (m->classifier = classifier_open(c->classifier, e)) != NULL) &&
+              (!c->anonymise || (m->pii = pii_open(&(PiiOptions){0}, e)) != NULL);
+    if (ok && !m->ngram && (!isnan(c->limit[R_MAX_PERPLEXITY]) || !isnan(c->limit[R_MIN_PERPLEXITY])))
+        ok = err_usage(
+            e, "models.max_perplexity and min_perplexity need models.ngram: make one with gpt data lm train");
+    if (ok && !m->classifier && !isnan(c->limit[R_MIN_SCORE]))
+        ok =
+            err_usage(e, "models.min_score needs models.classifier: make one with gpt data classifier train");
+    if (!ok) clean_models_close(m);
+    return ok;
+}
+
+void clean_models_close(CleanModels *m) {
+    ngram_close(m->ngram);
+    classifier_close(m->classifier);
+    pii_close(m->pii);
+    *m = (CleanModels){0};
+}
+
+Cleaner *cleaner_new(const CleanConfig *config, const CleanModels *models) {
     Cleaner *c = xcalloc(1, sizeof *c);
     c->config = config;
+    c->models = models;
     c->measurer = measurer_new();
     return c;
 }
@@ -25,6 +50,7 @@ void cleaner_free(Cleaner *c) {
     str_free(&c->text);
     str_free(&c->spare);
     str_free(&c->low);
+    str_free(&c->scrubbed);
     free(c);
 }
 
@@ -55,10 +81,28 @@ static const char *lower(Cleaner *c, const char *text, size_t n) {
     return c->low.p;
 }
 
+/* Models cost more than all the rules, so only what the rules leave gets to them. */
+static int ask_models(const Cleaner *c, const char *text, size_t n, double value[N_RULE_MEASURES]) {
+    if (c->models->ngram) value[M_PERPLEXITY] = ngram_perplexity(c->models->ngram, text, n);
+    if (!isfinite(value[M_PERPLEXITY]))
+        value[M_PERPLEXITY] = NAN; /* nothing that the model takes for a word */
+    if (c->models->classifier) value[M_SCORE] = classifier_score(c->models->classifier, text, n);
+    return rules_broken(c->config->limit, value);
+}
+
 size_t clean_judge(Cleaner *c, char *text, size_t n, Judgement *v) {
     memset(v, 0, sizeof *v);
     if (c->config->lines.on) n = lines_clean(&c->config->lines, text, n, lower(c, text, n), v->dropped);
     measure(c->measurer, text, n, v->value);
     v->broken = rules_broken(c->config->limit, v->value);
+    if (v->broken < 0 && n) v->broken = ask_models(c, text, n, v->value);
     return n;
+}
+
+void clean_scrub(Cleaner *c, const char **text, size_t *n, PiiCounts *counts) {
+    if (!c->models->pii) return;
+    c->scrubbed.n = 0;
+    pii_scrub(c->models->pii, *text, *n, &c->scrubbed, counts);
+    *text = c->scrubbed.p ? c->scrubbed.p : "";
+    *n = c->scrubbed.n;
 }

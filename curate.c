@@ -30,6 +30,7 @@ typedef struct Run {
     Unit *unit;
     int n_units;
     int outer, inner; /* threads over units, and within one */
+    CleanModels models;
 } Run;
 
 typedef struct FileList {
@@ -223,7 +224,7 @@ static void store_block(Reader *rd, const ReadBlock *b, int32_t *documents, OutF
 
 static Cleaner **cleaners_new(const Run *r) {
     Cleaner **c = xmalloc((size_t)r->inner * sizeof *c);
-    for (int i = 0; i < r->inner; i++) c[i] = cleaner_new(&r->job->config.clean);
+    for (int i = 0; i < r->inner; i++) c[i] = cleaner_new(&r->job->config.clean, &r->models);
     return c;
 }
 
@@ -340,7 +341,8 @@ static void put_document(Str *json, const Frame *f, const char *file, const char
     put_where(json, f, file);
     if (reason) str_printf(json, ", \"reason\": \"%s\"", reason);
     for (int m = 0; v && m < N_RULE_MEASURES; m++)
-        str_printf(json, "%s\"%s\": %.5g", m ? ", " : ", \"scores\": {", measure_names[m], v->value[m]);
+        if (!isnan(v->value[m]))
+            str_printf(json, "%s\"%s\": %.5g", m ? ", " : ", \"scores\": {", measure_names[m], v->value[m]);
     str_puts(json, v ? "}}\n" : "}\n");
 }
 
@@ -393,9 +395,10 @@ static void judge_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_
         stats_judged(&b->stats, &v, config->clean.limit, b->text.p, n, file, order);
         if (!n || v.broken >= 0) reason = reason_name(n ? v.broken : REASON_EMPTY);
     }
+    const char *text = b->text.p;
+    if (!reason) clean_scrub(c, &text, &n, &b->stats.anonymised);
     bool write = !reason || (double)(hash_mix(order) >> 11) * 0x1p-53 < config->dropped;
-    if (write)
-        put_document(reason ? &b->dropped : &b->clean, f, file, b->text.p, n, twice ? NULL : &v, reason);
+    if (write) put_document(reason ? &b->dropped : &b->clean, f, file, text, n, twice ? NULL : &v, reason);
 }
 
 static void judge_block(const Judge *j, JudgeBlock *b, Cleaner *c) {
@@ -617,7 +620,8 @@ bool curate_run(const CurateJob *job, Err *e) {
         r.outer = threads < r.n_units ? threads : r.n_units;
         r.inner = threads / r.outer;
         omp_set_max_active_levels(2);
-        ok = run_stages(&r, e);
+        ok = clean_models_open(&r.models, &job->config.clean, e) && run_stages(&r, e);
+        clean_models_close(&r.models);
     }
     names_free(list.path, list.n);
     free(r.unit);

@@ -39,6 +39,10 @@ static const Key keys[] = {
 
     RULES(RULE)
 
+    TEXT("models.ngram", clean.ngram, "", "folder of an n-gram model, from gpt data lm train"),
+    TEXT("models.classifier", clean.classifier, "", "folder of a classifier, from gpt data classifier train"),
+
+    BOOL("output.anonymise", clean.anonymise, 0, "e-mail addresses, phone and card numbers and the like become <EMAIL>, ..."),
     FLOAT("output.dropped", dropped, 1, 0, 1, "share of the dropped documents that are written, with the reason"),
     INT("output.gzip_level", gzip_level, 1, 1, 9, "1: fast, 9: small"),
 };

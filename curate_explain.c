@@ -28,7 +28,7 @@ static void explain_normalise(Str *out, const NormaliseCounts *n) {
 static void explain_rule(Str *out, const Rule *rule, double value, double limit) {
     char side[32] = "off", verdict[64] = "";
     if (!isnan(limit)) snprintf(side, sizeof side, "%s %.6g", rule->most ? "<=" : ">=", limit);
-    if (isnan(limit))
+    if (isnan(limit) || isnan(value))
         snprintf(verdict, sizeof verdict, "-");
     else if (rule_holds(rule->most, value, limit))
         snprintf(verdict, sizeof verdict, "pass");
@@ -61,11 +61,13 @@ static void explain_text(Str *out, const CurateConfig *c, Cleaner *cleaner, cons
 
 bool curate_explain(const CurateConfig *c, const char *path, int documents, Str *out, Err *e) {
     Told told = {out};
+    CleanModels models;
+    if (!clean_models_open(&models, &c->clean, e)) return false;
     Source *s = source_open(path, (size_t)c->max_document, tell, &told, e);
-    if (!s) return false;
-    Cleaner *cleaner = cleaner_new(&c->clean);
+    Cleaner *cleaner = cleaner_new(&c->clean, &models);
+    bool opened = s != NULL;
     RawDoc raw = {0};
-    for (int i = 0; i < documents && source_next(s, &raw); i++) {
+    for (int i = 0; s && i < documents && source_next(s, &raw); i++) {
         NormaliseCounts counts = {0};
         const char *text;
         size_t n;
@@ -82,5 +84,6 @@ bool curate_explain(const CurateConfig *c, const char *path, int documents, Str 
     raw_free(&raw);
     cleaner_free(cleaner);
     source_close(s);
-    return true;
+    clean_models_close(&models);
+    return opened;
 }

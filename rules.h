@@ -7,6 +7,8 @@
 
 #include "util.h"
 
+#include <math.h>
+
 /* ---- measures and rules ---------------------------------------------------------------------------------- */
 
 enum {
@@ -40,6 +42,8 @@ enum {
     M_NEWLINES,    /* line breaks per word */
     M_URLS,        /* share of characters in words that are URLs */
     M_SPECIAL,     /* share of characters that are no letters, numbers, white space or common punctuation */
+    M_PERPLEXITY, /* of an n-gram model; this and the next are NAN without a model, or after a rule was broken */
+    M_SCORE,      /* of a classifier */
     N_RULE_MEASURES
 };
 
@@ -86,7 +90,11 @@ enum {
       "most characters in repeated lines")                                                                   \
     X(FINEWEB_NEWLINES, "fineweb.max_newlines", M_NEWLINES, true, 0.3, 1e3, "most line breaks per word")     \
     X(OWN_URLS, "own.max_urls", M_URLS, true, 0.3, 1, "most characters in URLs")                             \
-    X(OWN_SPECIAL, "own.max_special", M_SPECIAL, true, 0.3, 1, "most special characters")
+    X(OWN_SPECIAL, "own.max_special", M_SPECIAL, true, 0.3, 1, "most special characters")                    \
+    X(MAX_PERPLEXITY, "models.max_perplexity", M_PERPLEXITY, true, NAN, 1e12, "largest perplexity")          \
+    X(MIN_PERPLEXITY, "models.min_perplexity", M_PERPLEXITY, false, NAN, 1e12,                               \
+      "smallest perplexity: below are lists and boilerplate")                                                \
+    X(MIN_SCORE, "models.min_score", M_SCORE, false, NAN, 1, "smallest score of the classifier")
 
 #define RULE_ID(id, ...) R_##id,
 enum { RULES(RULE_ID) N_RULES };
@@ -109,7 +117,7 @@ void measurer_free(Measurer *r);
 
 /* Measure a text; shares of nothing are 0. */
 void measure(Measurer *r, const char *text, size_t n, double value[N_RULE_MEASURES]);
-bool rule_holds(bool most, double value, double limit);                             /* NAN limits hold */
+bool rule_holds(bool most, double value, double limit); /* so does a NAN on either side */
 int rules_broken(const double limit[N_RULES], const double value[N_RULE_MEASURES]); /* the first, or -1 */
 
 /* ---- lines ----------------------------------------------------------------------------------------------- */

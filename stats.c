@@ -20,17 +20,23 @@ static double top_of(int measure) {
     case M_WORDS:
     case M_SENTENCES:
     case M_BRACES:
-    case M_LOREM: return 0;
+    case M_LOREM:
+    case M_PERPLEXITY: return 0;
     case M_WORD_LENGTH: return 16;
     case M_STOP_WORDS: return STATS_BINS / 4.0; /* four bins a word */
     default: return 1;
     }
 }
 
-static int bin_of(int measure, double x) {
+double stats_position(int measure, double x) {
     double top = top_of(measure);
-    double b = top > 0 ? x / top * STATS_BINS : x < 1 ? 0 : 1 + 6 * log10(x);
-    return b < 0 ? 0 : b >= STATS_BINS ? STATS_BINS - 1 : (int)b;
+    double b = top > 0 ? x / top * STATS_BINS : x < 1 ? x : 1 + 6 * log10(x);
+    return b < 0 ? 0 : b > STATS_BINS ? STATS_BINS : b;
+}
+
+static int bin_of(int measure, double x) {
+    int b = (int)stats_position(measure, x);
+    return b < STATS_BINS ? b : STATS_BINS - 1;
 }
 
 double stats_edge(int measure, int b) {
@@ -92,10 +98,11 @@ void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], con
     s->judged++;
     s->judged_bytes += n;
     for (int i = 0; i < N_LINE_RULES; i++) s->lines[i] += v->dropped[i];
-    for (int m = 0; m < N_RULE_MEASURES; m++) s->histogram[m][bin_of(m, v->value[m])]++;
+    for (int m = 0; m < N_RULE_MEASURES; m++)
+        if (!isnan(v->value[m])) s->histogram[m][bin_of(m, v->value[m])]++;
     for (int i = 0; i < N_RULES; i++) {
         double x = v->value[rules[i].measure];
-        if (isnan(limit[i])) continue;
+        if (isnan(limit[i]) || isnan(x)) continue;
         bool broken = !rule_holds(rules[i].most, x, limit[i]);
         s->breaks[i] += broken;
         sample_rule(s, i, broken, x, limit[i], text, n, file, order);
@@ -130,6 +137,7 @@ void stats_merge(Stats *into, const Stats *s, const double limit[N_RULES]) {
     add(into->dropped, s->dropped, N_REASONS);
     add(into->dropped_bytes, s->dropped_bytes, N_REASONS);
     add(into->breaks, s->breaks, N_RULES);
+    add(into->anonymised.n, s->anonymised.n, PII_KINDS);
     add(into->lines, s->lines, N_LINE_RULES);
     into->normalised.repaired += s->normalised.repaired;
     into->normalised.mojibake += s->normalised.mojibake;

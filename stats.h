@@ -4,6 +4,7 @@
 #define GPT_STATS_H
 
 #include "normalise.h"
+#include "pii.h"
 #include "rules.h"
 #include "source.h"
 
@@ -27,6 +28,7 @@ typedef struct Stats {
     uint64_t breaks[N_RULES]; /* documents that break this rule, whatever else they break */
     uint64_t lines[N_LINE_RULES], duplicate_lines;
     NormaliseCounts normalised;
+    PiiCounts anonymised;
     uint64_t histogram[N_RULE_MEASURES][STATS_BINS];
     Sample sample[N_RULES][2][STATS_SAMPLES]; /* nearest to the limit: that pass, that break it */
     uint64_t problems;
@@ -45,6 +47,7 @@ void stats_merge(Stats *into, const Stats *s, const double limit[N_RULES]); /* i
 
 /* A measure's range: bin b of its histogram covers edges b and b + 1. */
 double stats_edge(int measure, int b);
+double stats_position(int measure, double x); /* in bins, from 0 to STATS_BINS */
 
 bool stats_save(const Stats *s, const char *path, Err *e);
 bool stats_load(Stats *s, const char *path, Err *e);

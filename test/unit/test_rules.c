@@ -23,7 +23,8 @@ TEST(rules_of_nothing) {
     const char *const empty[] = {"", "\n", " \n\t\n "};
     for (int i = 0; i < 3; i++) {
         measure_text(empty[i]);
-        for (int m = 0; m < N_RULE_MEASURES; m++) EXPECT_VALUE(m, 0);
+        for (int m = 0; m < M_PERPLEXITY; m++) EXPECT_VALUE(m, 0);
+        EXPECT(isnan(value[M_PERPLEXITY]) && isnan(value[M_SCORE]));
     }
 }
 
@@ -162,15 +163,15 @@ TEST(rules_limits) {
     EXPECT(rules_broken(limit, v) == -1);
     for (int i = 0; i < N_RULES; i++) {
         const Rule *r = &rules[i];
-        limit[i] = r->limit;
-        v[r->measure] = r->limit;
+        double at = isnan(r->limit) ? 0.5 : r->limit; /* those of models are off by default */
+        limit[i] = v[r->measure] = at;
         EXPECT(rules_broken(limit, v) == -1, "%s: the limit itself passes", r->name);
-        v[r->measure] = r->limit + (r->most ? 1e-6 : -1e-6);
+        v[r->measure] = at + (r->most ? 1e-6 : -1e-6);
         EXPECT(rules_broken(limit, v) == i, "%s", r->name);
         limit[i] = NAN;
         EXPECT(rules_broken(limit, v) == -1, "%s is off", r->name);
     }
-    EXPECT(!rule_holds(true, 2, 1) && rule_holds(false, 2, 1));
+    EXPECT(!rule_holds(true, 2, 1) && rule_holds(false, 2, 1) && rule_holds(true, NAN, 1));
 }
 
 static const char *cleaned(const LineRules *r, const char *text, uint64_t dropped[N_LINE_RULES]) {
