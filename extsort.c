@@ -173,11 +173,10 @@ static Run *run_add(Sorter *s) {
 
 /* ---- merging --------------------------------------------------------------------------------------------- */
 
-/* Of equal keys the earlier run goes first, so merging is stable. */
 static bool run_before(const Run *a, const Run *b, int key) {
     for (int i = 0; i < key; i++)
         if (a->at[i] != b->at[i]) return a->at[i] < b->at[i];
-    return a < b;
+    return false;
 }
 
 static void heap_settle(Merge *m, int i, int key) {

@@ -20,13 +20,18 @@ static char *make_text(uint64_t i, int kind, int n) {
     return s.p;
 }
 
+/* Document i of a kind; every 20th is the same in all kinds. */
+static char *document(uint64_t i, int kind, int n) {
+    return make_text(i % 20 ? i : i % 400, i % 20 ? kind : 9, n);
+}
+
 /* Writes documents lo .. hi - 1 as a file of the test's folder; malloc'd path. */
 static char *make_file(const char *name, uint64_t lo, uint64_t hi, int kind, int n) {
     Err e = {0};
     Str s = {0};
     char *path = path_join(root, name);
     for (uint64_t i = lo; i < hi; i++) {
-        char *text = make_text(i, kind, n);
+        char *text = document(i, kind, n);
         str_printf(&s, "{\"text\": \"%s\"}\n", text);
         free(text);
     }
@@ -80,7 +85,7 @@ TEST(classifier_report) {
     size_t n = 0, right = 0, calibrated = 0, positives = 0;
     double promised = 0, happened = 0, won = 0, pairs = 0;
     for (uint64_t i = 0; i < 2 * N; i++) {
-        char *text = make_text(i, i >= N, WORDS);
+        char *text = document(i, i >= N, WORDS);
         ClassifierPart part = classifier_part(hash_bytes(text, strlen(text), 0), job.held_out);
         double p = classifier_score(c, text, strlen(text));
         if (part == PART_TEST) score[n] = p, has[n++] = i < N;
@@ -115,6 +120,68 @@ TEST(classifier_report) {
     classifier_close(c);
 }
 
+/* A word's weight and what AdaGrad has seen of it, by itself. */
+typedef struct Plain {
+    double w, squares;
+} Plain;
+
+static void plain_step(Plain *p, double gradient, double rate) {
+    p->squares += gradient * gradient;
+    if (gradient != 0) p->w -= rate * gradient / sqrt(p->squares);
+}
+
+static double plain_sum(const Plain *words, double bias, const int count[3]) {
+    double sum = 0, n = count[0] + count[1] + count[2];
+    for (int k = 0; k < 3; k++) sum += count[k] * words[k].w;
+    return sum / sqrt(n) + bias;
+}
+
+/* The weights of three words after AdaGrad in the order of documents that the seed says, written out. */
+TEST(classifier_takes_the_steps_of_adagrad) {
+    enum { N = 6, EPOCHS = 3 };
+    static const int count[N][3] = {{3, 1, 0}, {1, 0, 0}, {2, 2, 1}, {0, 1, 4}, {1, 0, 1}, {0, 2, 2}};
+    static ClassifierReport r;
+    Plain word[3] = {0}, bias = {0};
+    size_t order[N];
+    Err e = {0};
+    Str text[N] = {0}, file[2] = {0};
+    make_root();
+    for (int i = 0; i < N; i++) {
+        for (int k = 0; k < 3; k++)
+            for (int c = 0; c < count[i][k]; c++) str_printf(&text[i], "%c ", "xyz"[k]);
+        str_printf(&file[i >= N / 2], "{\"text\": \"%s\"}\n", text[i].p);
+        order[i] = (size_t)i;
+    }
+    const char *path[2] = {path_join(root, "0.jsonl"), path_join(root, "1.jsonl")};
+    for (int i = 0; i < 2; i++) EXPECT(file_write(path[i], file[i].p, file[i].n, &e), "%s", e.msg);
+    ClassifierJob job = {.buckets = 1 << 14, .ngrams = 1, .epochs = EPOCHS, .rate = 0.3, .seed = 5};
+    EXPECT(train_sets((ClassifierSet[]){{"yes", &path[0], 1}, {NULL, &path[1], 1}}, 2, job, &r, &e), "%s",
+           e.msg);
+    for (int epoch = 0; epoch < EPOCHS; epoch++) {
+        for (size_t i = N; i > 1; i--) {
+            size_t j = rand_below(job.seed, RAND_SHUFFLE, (uint64_t)epoch, i, i), swap = order[i - 1];
+            order[i - 1] = order[j], order[j] = swap;
+        }
+        double rate = 0.3 * (1 - (double)epoch / EPOCHS);
+        for (int i = 0; i < N; i++) {
+            const int *c = count[order[i]];
+            double error = logistic(plain_sum(word, bias.w, c)) - (order[i] < N / 2);
+            for (int k = 0; k < 3; k++) plain_step(&word[k], error * c[k] / sqrt(c[0] + c[1] + c[2]), rate);
+            plain_step(&bias, error, rate);
+        }
+    }
+    Classifier *c = classifier_open(model_dir, &e);
+    EXPECT(c, "%s", e.msg);
+    for (int i = 0; i < N; i++) {
+        double want = logistic(plain_sum(word, bias.w, count[i])),
+               got = c ? classifier_score(c, text[i].p, text[i].n) : 0;
+        EXPECT(fabs(got - want) < 1e-5, "document %d: %.7f, not %.7f", i, got, want);
+        str_free(&text[i]);
+    }
+    for (int i = 0; i < 2; i++) str_free(&file[i]), free((char *)path[i]);
+    classifier_close(c);
+}
+
 TEST(classifier_topics) {
     static ClassifierReport r;
     Err e = {0};
@@ -135,7 +202,7 @@ TEST(classifier_topics) {
         double s[CLASSIFIER_LABELS];
         char *text = make_text(5000, k, 100);
         classifier_scores(c, text, strlen(text), s);
-        for (int i = 0; i < 3; i++) EXPECT(i == k ? s[i] > 0.9 : s[i] < 0.1, "of %d: %d has %f", k, i, s[i]);
+        for (int i = 0; i < 3; i++) EXPECT(i == k ? s[i] > 0.8 : s[i] < 0.2, "of %d: %d has %f", k, i, s[i]);
         free(text);
     }
     classifier_close(c);
@@ -171,6 +238,8 @@ static int by_keep(const void *a, const void *b) {
 
 /* As many as asked for, ties and all: exactly those that sorting puts in front. */
 TEST(classifier_keep_share) {
+    EXPECT(keep_before((Keep){0.5, 1}, (Keep){0.5, 2}) && !keep_before((Keep){0.5, 2}, (Keep){0.5, 1}));
+    EXPECT(keep_before((Keep){0.6, 2}, (Keep){0.5, 1}) && !keep_before((Keep){0.5, 1}, (Keep){0.5, 1}));
     for (size_t n = 1; n < 3000; n = n * 3 / 2 + 1) {
         Keep *all = xmalloc(n * sizeof *all), *sorted = xmalloc(n * sizeof *sorted);
         for (size_t i = 0; i < n; i++)
@@ -235,7 +304,7 @@ TEST(classifier_refuses_damage) {
     EXPECT(train_two(20, 5, job, &r, &e), "%s", e.msg);
     char *path = path_join(model_dir, CLASSIFIER_FILE);
     EXPECT(file_read(path, SIZE_MAX / 2, &data, &n, &e), "%s", e.msg);
-    for (size_t at = 0; at < n + 4; at++) {
+    for (size_t at = 0; at<n + 4; at += at> 160 && at + 7 < n ? 7 : 1) {
         FILE *f = fopen(path, "w");
         size_t size = at < n ? n : (at - n) * 17; /* changed, then cut */
         if (at < n) data[at] ^= 4;

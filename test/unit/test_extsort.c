@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum { WIDTH = 5, KEY = 3 };
 
@@ -39,6 +40,11 @@ TEST(extsort_many_runs) {
     enum { N = 160000 };
     uint32_t(*r)[WIDTH] = xmalloc(N * sizeof *r);
     make_records(r, N, 1000);
+    struct rlimit old, few;
+    EXPECT(getrlimit(RLIMIT_NOFILE, &old) == 0);
+    few = old;
+    few.rlim_cur = 140;
+    EXPECT(setrlimit(RLIMIT_NOFILE, &few) == 0);
     for (size_t i = 0; i < N; i++) sort_put_count(r[i] + KEY, i); /* all different: nothing may be lost */
     for (int lanes = 1; lanes <= 3; lanes += 2) {
         Sorter *s = sorted(r, N, (SortPlan){.memory = 1, .lanes = lanes});
@@ -60,6 +66,7 @@ TEST(extsort_many_runs) {
         free(seen);
         free(want);
     }
+    setrlimit(RLIMIT_NOFILE, &old);
     free(r);
 }
 
