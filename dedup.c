@@ -1,14 +1,15 @@
 /* dedup.c - floor 3: see dedup.h. */
 #include "dedup.h"
+#include "extsort.h"
 #include "minhash.h"
-#include "pairs.h"
+#include "sets.h"
 #include "stage.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 typedef unsigned long long ull;
 
@@ -97,6 +98,24 @@ static bool sign_file(const Dedup *d, int file, const char *path, Err *e) {
     return file_commit(&f, e);
 }
 
+/* Pages of a mapping count as ours while they are in memory. What has been read through is given back, so that many
+ * signatures take no more memory than few; it is read again where it is needed again. */
+enum { AT_ONCE = 1 << 26 };
+
+static void let_go(const Map *m, size_t from, size_t n) {
+    if (m->p) madvise((void *)(uintptr_t)(m->p + from), n, MADV_DONTNEED);
+}
+
+static uint32_t crc_of(const Map *m, size_t n) {
+    uint32_t crc = 0;
+    for (size_t at = 0; at < n; at += AT_ONCE) {
+        size_t k = n - at < AT_ONCE ? n - at : AT_ONCE;
+        crc = crc32_of(crc, m->p + at, k);
+        let_go(m, at, k);
+    }
+    return crc;
+}
+
 /* Maps a file that ends in a Tail, and checks it. */
 static bool map_checked(Map *m, const char *path, size_t record, uint64_t *n, Err *e) {
     Tail t = {0};
@@ -104,7 +123,7 @@ static bool map_checked(Map *m, const char *path, size_t record, uint64_t *n, Er
     if (m->n >= sizeof t) memcpy(&t, m->p + m->n - sizeof t, sizeof t);
     bool ok =
         t.magic == MAGIC && t.record == record && t.n <= m->n / record && t.n * record == m->n - sizeof t;
-    if (!ok || crc32_of(0, m->p, t.n * record) != t.crc)
+    if (!ok || crc_of(m, t.n * record) != t.crc)
         return err_set(e, "%s: is damaged; remove it to have it made again", path);
     *n = t.n;
     return true;
@@ -143,31 +162,50 @@ static const Record *record_of(const Dedup *d, uint64_t i) {
     return (const Record *)(const void *)(d->maps[f].p + (i - d->base[f]) * d->record);
 }
 
-static bool sort_bands(const Dedup *d, Pairs *pairs, Err *e) {
+/* A record to sort: a band's key, then the number of the document that has it; the high halves first. */
+enum { KEY_WORDS = 4 };
+
+static uint64_t joined(const uint32_t *words) {
+    return (uint64_t)words[0] << 32 | words[1];
+}
+
+/* Every so many documents: signatures go from memory. */
+static void let_signatures_go(const Dedup *d, uint64_t i) {
+    if (i % (AT_ONCE / 256) == 0)
+        for (int k = 0; k < d->job->n_files; k++) let_go(&d->maps[k], 0, d->maps[k].n);
+}
+
+static bool sort_bands(const Dedup *d, Sorter *sorter, Err *e) {
     for (uint64_t i = 0; i < d->base[d->job->n_files]; i++) {
         const Record *r = record_of(d, i);
-        for (int band = 0; band < d->hash.bands && r->shingles; band++)
-            if (!pairs_add(pairs, r->keys[band], i, e)) return false;
+        let_signatures_go(d, i);
+        for (int band = 0; band < d->hash.bands && r->shingles; band++) {
+            uint64_t key = r->keys[band];
+            const uint32_t words[KEY_WORDS] = {(uint32_t)(key >> 32), (uint32_t)key, (uint32_t)(i >> 32),
+                                               (uint32_t)i};
+            if (!sorter_put(sorter, 0, words, e)) return false;
+        }
     }
-    return pairs_rewind(pairs, e);
+    return sorter_sort(sorter, e);
 }
 
 /* Joins all documents that share a key with the first one that has it. */
 static bool join_bands(const Dedup *d, Sets *sets, Err *e) {
-    char *stem = job_path(&d->stage, "bands", -1);
-    Pairs pairs;
-    Pair p, first = {0};
-    bool more, any = false;
-    pairs_open(&pairs, stem, d->job->memory, d->job->threads > 0 ? d->job->threads : omp_get_max_threads());
-    bool ok = sort_bands(d, &pairs, e);
-    while (ok && (ok = pairs_next(&pairs, &p, &more, e)) && more) {
-        if (any && p.key == first.key)
-            sets_join(sets, first.value, p.value);
+    char *dir = path_join(d->job->out, "work");
+    size_t least = (size_t)1 << 16, memory = d->job->memory > least ? d->job->memory : least;
+    Sorter *sorter = sorter_open(
+        &(SortPlan){.width = KEY_WORDS, .key = KEY_WORDS, .memory = memory, .lanes = 1, .dir = dir});
+    const uint32_t *words;
+    uint64_t key = 0, first = UINT64_MAX; /* no document yet */
+    bool ok = sort_bands(d, sorter, e);
+    while (ok && (ok = sorter_next(sorter, &words, e)) && words) {
+        if (first != UINT64_MAX && joined(words) == key)
+            sets_join(sets, first, joined(words + 2));
         else
-            first = p, any = true;
+            key = joined(words), first = joined(words + 2);
     }
-    pairs_close(&pairs);
-    free(stem);
+    sorter_close(sorter);
+    free(dir);
     return ok;
 }
 
@@ -196,11 +234,13 @@ static Verdict verdict_on(const Dedup *d, uint64_t i, uint64_t kept, uint64_t si
 static bool elect(const Dedup *d, Sets *sets, uint64_t *best, uint64_t *size, OutFile *f, Err *e) {
     for (uint64_t i = 0; i < sets->n; i++) {
         uint64_t root = sets_find(sets, i);
+        let_signatures_go(d, i);
         if (size[root]++ == 0 || better(d, i, best[root])) best[root] = i;
     }
     for (uint64_t i = 0; i < sets->n; i++) {
         uint64_t root = sets_find(sets, i);
         Verdict v = verdict_on(d, i, best[root], size[root]);
+        let_signatures_go(d, i);
         file_put(f, &v, sizeof v);
     }
     Tail tail = {MAGIC, sets->n, sizeof(Verdict), f->crc};

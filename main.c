@@ -462,7 +462,7 @@ static const Flag dedup_flags[] = {
     {"--ngram", "N", "words a shingle (5)", false},
     {"--keep", "first|longest|score", "which document of a cluster stays (first)", false},
     {"--score", "NAME", "with --keep score: the number that ranks documents, such as scores.quality", false},
-    {"--memory", "BYTES", "memory for sorting; more goes through the disk (1G)", false},
+    {"--memory", "BYTES", "memory for sorting; more goes through the disk (500M)", false},
     {"--threads", "N", "threads (all); the result is the same for any number", false},
     {"--overwrite", NULL, "replace another job's results", false},
     {0}};
@@ -482,7 +482,7 @@ static bool cmd_data_dedup(const Args *a, Err *e) {
     bool ok = arg_needed(a, "--input", e) && (job.out = arg_needed(a, "--out", e)) &&
               arg_int(a, "--bands", 1, 256, &job.bands, e) && arg_int(a, "--rows", 1, 64, &job.rows, e) &&
               arg_int(a, "--ngram", 1, 64, &job.ngram, e) && arg_word(a, "--keep", words, &keep, e) &&
-              arg_count(a, "--memory", 1000000000, &job.memory, e) &&
+              arg_count(a, "--memory", 500000000, &job.memory, e) &&
               arg_int(a, "--threads", 0, 1024, &job.threads, e);
     job.keep = ok ? (DedupKeep)keep : DEDUP_FIRST;
     if (ok && (job.keep == DEDUP_SCORE) != (job.score != NULL))

@@ -22,7 +22,7 @@ floor() {
     eval | plan | bench) echo 5 ;;
     train) echo 6 ;;
     main) echo 7 ;;
-    pairs) echo 1 ;;
+    sets) echo 1 ;;
     minhash | stage | pii_impl | pii_ids | pii_fake) echo 2 ;;
     dedup | decontam | anonymise) echo 3 ;;
     *) echo unknown ;;

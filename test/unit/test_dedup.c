@@ -1,8 +1,8 @@
-/* test_dedup.c - minhash.c against plain arithmetic, exact similarities and the theory; pairs.c against qsort;
- * dedup.c on planted duplicates. */
+/* test_dedup.c - minhash.c against plain arithmetic, exact similarities and the theory; sets.c against
+ * labels; dedup.c on planted duplicates. */
 #include "dedup.h"
 #include "minhash.h"
-#include "pairs.h"
+#include "sets.h"
 #include "test.h"
 
 #include <cjson/cJSON.h>
@@ -149,44 +149,7 @@ TEST(dedup_minhash_refuses) {
     EXPECT_ERR(&e, "1 to 64 words, not 65");
 }
 
-/* ---- pairs.c --------------------------------------------------------------------------------------------- */
-
-static int by_pair(const void *a, const void *b) {
-    const Pair *x = a, *y = b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return x->value < y->value ? -1 : x->value > y->value;
-}
-
-/* In memory and through 1 ... 40 runs, with keys all different, few, and one: the order of qsort. */
-TEST(dedup_pairs_sorted) {
-    enum { N = 40000 };
-    static const uint64_t kinds[] = {UINT64_MAX, 50, 1}, memories[] = {1 << 24, 300000, 1};
-    Pair *want = xmalloc(N * sizeof *want);
-    char *stem = path_join(test_dir(), "run");
-    for (int kind = 0; kind < 3; kind++)
-        for (int k = 0; k < 3; k++) {
-            Err e = {0};
-            Pairs s;
-            Pair p;
-            bool more = true;
-            pairs_open(&s, stem, memories[k], 1 + k);
-            for (uint64_t i = 0; i < N; i++) {
-                want[i] = (Pair){rand_u64(6, i) % kinds[kind], rand_u64(7, i) % 1000};
-                EXPECT(pairs_add(&s, want[i].key, want[i].value, &e));
-            }
-            qsort(want, N, sizeof *want, by_pair);
-            EXPECT(pairs_rewind(&s, &e));
-            size_t same = 0;
-            for (size_t i = 0; i <= N && pairs_next(&s, &p, &more, &e) && more; i++)
-                same += p.key == want[i].key && p.value == want[i].value;
-            EXPECT_OK(&e);
-            EXPECT(same == N && !more, "keys %d, memory %d: %zu of %d in place", kind, k, same, N);
-            EXPECT(k < 2 || s.n_runs == 40, "%d runs", s.n_runs);
-            pairs_close(&s);
-        }
-    free(want);
-    free(stem);
-}
+/* ---- sets.c ------------------------------------------------------------------------------------------------ */
 
 TEST(dedup_sets_are_components) {
     enum { N = 500 };
