@@ -218,14 +218,14 @@ static bool convert(const char *encoding, const char *html, size_t n, Str *out) 
 static void decode(const char *html, size_t n, Str *out) {
     char name[64];
     NormaliseCounts counts = {0};
+    str_put(out, "", 0);
     bool wide = n >= 2 && (!memcmp(html, "\xff\xfe", 2) || !memcmp(html, "\xfe\xff", 2));
     if (wide)
         convert("UTF-16", html, n, out);
     else if (utf8_valid(html, n) || !named_encoding(html, n, name, sizeof name) ||
              !strcasecmp(name, "utf-8") || !convert(name, html, n, out))
         utf8_repair(html, n, out, &counts);
-    for (char *p = out->p, *end = out->p + out->n; p && (p = memchr(p, 0, (size_t)(end - p))) != NULL;)
-        *p = ' ';
+    for (char *p = out->p, *end = out->p + out->n; (p = memchr(p, 0, (size_t)(end - p))) != NULL;) *p = ' ';
 }
 
 /* ---- the page -------------------------------------------------------------------------------------------- */

