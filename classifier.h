@@ -21,7 +21,8 @@ const char *classifier_label(const Classifier *c, int label);
 void classifier_scores(const Classifier *c, const char *text, size_t n, double *scores);
 double classifier_score(const Classifier *c, const char *text, size_t n);
 
-/* ---- training ---- */
+/* ---- training ----
+ * Holds 4 bytes a word and n-gram of all documents in memory (some 1.5 times the text's size), and 8 a weight. */
 
 typedef struct ClassifierSet {
     const char *label; /* sets of one label are one; NULL: documents that have none */

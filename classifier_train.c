@@ -102,14 +102,16 @@ static void add_example(Train *t, const Reading *r, int label) {
     t->n_features += r->n;
 }
 
-enum { READ_DOCS = 4096, READ_BYTES = 8 << 20 };
+enum { READ_DOCS = 4096, READ_BYTES = 8 << 20, LARGEST = 1 << 30 };
 
 static bool read_batch(Train *t, Doc *doc, int n, int label, Err *e) {
     Reading *r = xcalloc((size_t)n, sizeof *r);
     const char *key = t->job->key ? t->job->key : "text";
 #pragma omp parallel for num_threads(t->threads) schedule(dynamic)
     for (int i = 0; i < n; i++) {
-        if (doc_text(&doc[i], key, &r[i].e) && doc[i].n < UINT32_MAX)
+        if (doc[i].n > LARGEST)
+            err_set(&r[i].e, "%s: a document of more than 1 GiB; cut it into several", doc[i].file);
+        else if (doc_text(&doc[i], key, &r[i].e))
             read_features(&r[i], doc[i].text, doc[i].n, t->job);
         free(doc[i].text);
     }

@@ -547,11 +547,12 @@ static bool cmd_lm_train(const Args *a, Err *e) {
     int unit;
     const char **files = arg_many(a, "--input", &job.n_files);
     job.files = files;
-    bool ok = arg_needed(a, "--input", e) && (job.out_dir = arg_needed(a, "--out", e)) &&
-              arg_int(a, "--order", 2, NGRAM_LONGEST, &job.order, e) &&
-              arg_int(a, "--threads", 0, 1024, &job.threads, e) &&
-              arg_count(a, "--memory", memory_available() / 4, &job.memory, e) &&
-              arg_word(a, "--unit", units, &unit, e) && parse_prune(a, &job, e);
+    bool ok =
+        arg_needed(a, "--input", e) && (job.out_dir = arg_needed(a, "--out", e)) &&
+        arg_int(a, "--order", 2, NGRAM_LONGEST, &job.order, e) &&
+        arg_int(a, "--threads", 0, 1024, &job.threads, e) &&
+        arg_count(a, "--memory", memory_available() ? memory_available() / 4 : 1000000000, &job.memory, e) &&
+        arg_word(a, "--unit", units, &unit, e) && parse_prune(a, &job, e);
     if (ok) job.unit = (NgramUnit)unit;
     double start = now_seconds();
     ok = ok && ngram_train(&job, e);

@@ -32,14 +32,20 @@ static size_t keep_promises(uint8_t *file, size_t n, int what) {
     return n;
 }
 
+static char dir[64], path[96]; /* one file in memory, written again for each input */
+
+static void clean_up(void) {
+    Err e = {0};
+    dir_remove(dir, &e);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-    static char dir[64], path[96];
     if (!*dir) {
         Err e = {0};
         snprintf(dir, sizeof dir, "/dev/shm/fuzz-classifier-%d", getpid());
         snprintf(path, sizeof path, "%s/%s", dir, CLASSIFIER_FILE);
-        CHECK(dir_make(dir, &e));
+        CHECK(dir_make(dir, &e) && !atexit(clean_up));
     }
     if (!n) return 0;
     uint8_t *file = xmalloc(n);

@@ -47,15 +47,21 @@ static void keep_promises(uint8_t *file, size_t n, int what, Span text) {
     free(table);
 }
 
+static char dir[64], path[96]; /* one file in memory, written again for each input */
+
+static void clean_up(void) {
+    Err e = {0};
+    dir_remove(dir, &e);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-    static char dir[64], path[96];
     enum { TEXT = 32 };
     if (!*dir) {
         Err e = {0};
         snprintf(dir, sizeof dir, "/dev/shm/fuzz-ngram-%d", getpid());
         snprintf(path, sizeof path, "%s/%s", dir, NGRAM_FILE);
-        CHECK(dir_make(dir, &e));
+        CHECK(dir_make(dir, &e) && !atexit(clean_up));
     }
     if (n < 1 + TEXT) return 0;
     size_t size =
