@@ -375,10 +375,21 @@ static Traffic tied_traffic(const Shape *s) {
     return (Traffic){bytes, seconds, seconds};
 }
 
+/* Muon turns the momentum of each of a layer's matrices by five rounds of products in bf16 (Jordan et al. 2024): of [m, n],
+ * m <= n, 4 m^2 n + 2 m^3 FLOPs a round. Every rank does it for all that it has. */
+static double muon_flops(const Shape *s, double layers) {
+    const double C = s->C, least_side = least(C, s->F), most = fmax(C, s->F);
+    const double squares = 4 * 6 * C * C * C;
+    const double wide = 2 * (4 * least_side * least_side * most + 2 * least_side * least_side * least_side);
+    return layers * 5 * (squares + wide);
+}
+
 /* AdamW reads and writes what stands for each weight once; the norm reads the gradients. */
 static double optimizer_seconds(const Shape *s, const Stage *stage) {
     const double own = weights_of(stage) / (s->j->o.zero ? s->j->o.grid.dp : 1);
-    return own * s->j->habits->optimizer / s->at.bandwidth;
+    const double sweep = own * s->j->habits->optimizer / s->at.bandwidth;
+    if (!s->j->muon) return sweep;
+    return sweep + muon_flops(s, stage->layers / (4 * s->C * s->C + 2 * s->C * s->F)) / s->at.product;
 }
 
 static double hop_bytes(const Shape *s) {

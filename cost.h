@@ -46,6 +46,7 @@ extern const Habits gpt_habits; /* ours */
 typedef struct Job {
     const ModelConfig *model;
     GptOptions o; /* ops unused; grid: its sizes */
+    bool muon;    /* its optimizer, for the matrices inside the layers */
     const Gpu *gpu;
     const Habits *habits;
     double efficiency;

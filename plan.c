@@ -67,8 +67,12 @@ static bool fullest_stage(Plan *p, const Config *c, double enough, Err *e) {
 }
 
 static Job job_of(const Config *c, const PlanAsk *ask, const GptOptions *o) {
-    return (Job){
-        .model = &c->model, .o = *o, .gpu = ask->gpu, .habits = &gpt_habits, .efficiency = COST_EFFICIENCY};
+    return (Job){.model = &c->model,
+                 .o = *o,
+                 .muon = !strcmp(c->optimizer.name, "muon"),
+                 .gpu = ask->gpu,
+                 .habits = &gpt_habits,
+                 .efficiency = COST_EFFICIENCY};
 }
 
 static double tokens_a_step(const Config *c) {

@@ -41,7 +41,7 @@ echo "== wrong usage is no fault"
 train --config config.json --set train.seq_len=0.5 || echo "status $?"
 
 echo "== stopped with all saved"
-"$ROOT/scripts/train.sh" --config config.json --set out=long train.max_steps=1000000 train.eval_interval=0 train.checkpoint_interval=0 2>log &
+"$ROOT/scripts/train.sh" --config config.json --set out=long train.max_steps=20000 train.eval_interval=0 train.checkpoint_interval=0 2>log &
 until [ -s long/metrics.jsonl ]; do sleep 0.1; done
 kill -TERM $!
 wait $! || echo "status $?"

@@ -284,6 +284,17 @@ TEST(cost_flops) {
     EXPECT(fabs(cost_of(&j).hardware_flops / tokens / (products + attention + again) - 1) < 1e-12);
 }
 
+TEST(cost_muon) {
+    const ModelConfig m = model_of(&tiny_size);
+    Job j = job_of(&m, "h100", &gpt_habits, 2, 1, 1, 1, 8);
+    const double adamw = cost_of(&j).optimizer, C = 64;
+    j.muon = true;
+    /* Four matrices of C x C and two of C x 4 C in each of four layers, five rounds. */
+    const double flops = 4 * 5 * (4 * 6 * C * C * C + 2 * (4 * C * C * 4 * C + 2 * C * C * C));
+    const double more = flops / (j.gpu->product * COST_EFFICIENCY);
+    EXPECT(fabs((cost_of(&j).optimizer - adamw) / more - 1) < 1e-9);
+}
+
 TEST(cost_adds_up) {
     const ModelConfig m = model_of(&korthikanti[1].model);
     Job j = job_of(&m, "h100", &gpt_habits, 4, 8, 8, 1, 256);
