@@ -222,7 +222,7 @@ bool gpt_grid_check(const ModelConfig *c, const GptOptions *given, Err *e) {
     if (c->n_head % tp || model_inner(c) % tp) {
         choices(&s, c->n_head, model_inner(c));
         ok = err_usage(
-            e, "config: parallel.tensor=%lld does not divide %lld heads and %lld hidden units; %s do(es)",
+            e, "config: parallel.tensor=%lld does not divide %lld heads and %lld hidden units; it can be %s",
             (long long)tp, (long long)c->n_head, (long long)model_inner(c), s.p);
     } else if (parts > c->n_layer)
         ok = err_usage(
