@@ -12,6 +12,7 @@ with its default hash and with Python's own), then MinHashLSH with 14 bands of 8
 documents; both follow the same curve with other random numbers, so they differ where the similarity is near 0.72: the
 mean similarity of what only one of them found is printed as well.
 """
+
 import argparse, gzip, json, os, random, re, statistics, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -21,7 +22,10 @@ NGRAM, BANDS, ROWS = 5, 14, 8
 
 def corpus(path, size):
     r = random.Random(1)
-    vocabulary = ["".join(r.choice("etaoinshrdlucmfwypvbgk") for _ in range(2 + int(r.expovariate(0.25)))) for _ in range(30000)]
+    vocabulary = [
+        "".join(r.choice("etaoinshrdlucmfwypvbgk") for _ in range(2 + int(r.expovariate(0.25))))
+        for _ in range(30000)
+    ]
     weights = [1 / (k + 2) for k in range(len(vocabulary))]
     texts, written = [], 0
     with open(path, "w") as f:
@@ -46,7 +50,12 @@ def grams(text):
 def ours(path, out, threads):
     """Seconds of the whole command, and of its signatures."""
     start = time.perf_counter()
-    done = subprocess.run([GPT, "data", "dedup", "--input", path, "--out", out, "--threads", str(threads), "--overwrite"], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [GPT, "data", "dedup", "--input", path, "--out", out, "--threads", str(threads), "--overwrite"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return time.perf_counter() - start, float(re.search(r"signed in ([\d.]+) s", done.stderr)[1])
 
 
@@ -107,23 +116,38 @@ def main():
             row["ours, signatures, docs/s"] = len(texts) / t_signed
             for name in ("sha1", "hash"):
                 env = dict(os.environ, PYTHONHASHSEED="0", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-                signed, indexed, kept = json.loads(subprocess.run([sys.executable, "-c", PEER, sets, name], check=True, capture_output=True, env=env).stdout)
+                signed, indexed, kept = json.loads(
+                    subprocess.run(
+                        [sys.executable, "-c", PEER, sets, name], check=True, capture_output=True, env=env
+                    ).stdout
+                )
                 row[f"datasketch ({name}), all, docs/s"] = len(some) / (signed + indexed)
                 row[f"datasketch ({name}), signatures, docs/s"] = len(some) / signed
                 for part in ("all", "signatures"):
-                    row[f"ratio to {name}, {part}"] = row[f"ours, {part}, docs/s"] / row[f"datasketch ({name}), {part}, docs/s"]
+                    row[f"ratio to {name}, {part}"] = (
+                        row[f"ours, {part}, docs/s"] / row[f"datasketch ({name}), {part}, docs/s"]
+                    )
             rows.append(row)
             print(f"round {k + 1}: " + ", ".join(f"{n} {v:.4g}" for n, v in row.items()), flush=True)
-        print(f"\n{len(texts)} documents, {size * 1e-6:.1f} MB; datasketch on {len(some)} of them, {shingles} 5-grams; medians of {a.rounds}:")
+        print(
+            f"\n{len(texts)} documents, {size * 1e-6:.1f} MB; datasketch on {len(some)} of them, {shingles} 5-grams; medians of {a.rounds}:"
+        )
         for n in rows[0]:
             print(f"  {n:42} {statistics.median(r[n] for r in rows):10.4g}")
         ours(few, os.path.join(work, "few"), a.threads)
         mine, theirs = kept_by_ours(os.path.join(work, "few")), {i for i, k in enumerate(kept) if k}
-        print(f"  both drop {len(some) - len(mine | theirs)}, only ours {len(theirs - mine)}, only datasketch {len(mine - theirs)} of {len(some)}")
+        print(
+            f"  both drop {len(some) - len(mine | theirs)}, only ours {len(theirs - mine)}, only datasketch {len(mine - theirs)} of {len(some)}"
+        )
         for name, only in (("ours", theirs - mine), ("datasketch", mine - theirs)):
-            near = [max(len(gram_sets[i] & s) / len(gram_sets[i] | s) for j, s in enumerate(gram_sets) if j != i) for i in sorted(only)[:50]]
+            near = [
+                max(len(gram_sets[i] & s) / len(gram_sets[i] | s) for j, s in enumerate(gram_sets) if j != i)
+                for i in sorted(only)[:50]
+            ]
             if near:
-                print(f"  dropped by {name} only: similarity to the nearest other, mean {statistics.mean(near):.3f}, {min(near):.3f} to {max(near):.3f}")
+                print(
+                    f"  dropped by {name} only: similarity to the nearest other, mean {statistics.mean(near):.3f}, {min(near):.3f} to {max(near):.3f}"
+                )
 
 
 if __name__ == "__main__":

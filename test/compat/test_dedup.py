@@ -6,6 +6,7 @@
 Signatures are computed here once more, in Python's whole numbers, from what minhash.h and words.h promise; datasketch
 finds the pairs that share a band. Ends with "N passed, N failed, N skipped".
 """
+
 import gzip
 import json
 import os
@@ -104,7 +105,25 @@ def ours(texts, bands, rows, ngram, folder):
     path, out = os.path.join(folder, "x.jsonl"), os.path.join(folder, "out")
     with open(path, "w") as f:
         f.writelines(json.dumps({"i": i, "text": t}) + "\n" for i, t in enumerate(texts))
-    subprocess.run([GPT, "data", "dedup", "--input", path, "--out", out, "--bands", str(bands), "--rows", str(rows), "--ngram", str(ngram)], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [
+            GPT,
+            "data",
+            "dedup",
+            "--input",
+            path,
+            "--out",
+            out,
+            "--bands",
+            str(bands),
+            "--rows",
+            str(rows),
+            "--ngram",
+            str(ngram),
+        ],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
     first = [None] * len(texts)
     with gzip.open(os.path.join(out, "kept_000000.jsonl.gz"), "rt") as f:
         for o in map(json.loads, f):
@@ -136,7 +155,9 @@ def main():
             texts = corpus(k)
             want, got = clusters(texts, bands, rows, ngram), ours(texts, bands, rows, ngram, folder)
             ok = want == got and 60 < len(set(want)) < len(texts)
-            print(f"{'ok     ' if ok else 'FAILED '} {bands} bands of {rows}, {ngram} words: {len(set(want))} clusters of {len(texts)} texts")
+            print(
+                f"{'ok     ' if ok else 'FAILED '} {bands} bands of {rows}, {ngram} words: {len(set(want))} clusters of {len(texts)} texts"
+            )
             passed, failed = passed + ok, failed + (not ok)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return failed > 0

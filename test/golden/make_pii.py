@@ -5,6 +5,7 @@ A line of positives.txt is KIND, a tab, and a text in which ⟦...⟧ marks what
 what it is, a tab, and a text in which nothing must be found. Check digits are computed here by the published rules,
 without a look at the program. Numbers are drawn at random from a fixed seed; none was taken from a person.
 """
+
 import os
 import random
 
@@ -41,7 +42,9 @@ WORDS = "alder birch cedar dahlia elder fern grove hazel iris juniper".split()
 
 def email():
     user = R.choice(["{a}.{b}", "{a}{n}", "{a}_{b}", "{a}+{b}", "{n}{a}", "{a}-{b}{n}", "{A}.{B}", "{a}%{b}"])
-    host = R.choice(["{a}mail.com", "mail.{b}.co.uk", "{a}-{b}.de", "{b}{n}.io", "uni-{a}.ac.jp", "{a}.{b}.museum"])
+    host = R.choice(
+        ["{a}mail.com", "mail.{b}.co.uk", "{a}-{b}.de", "{b}{n}.io", "uni-{a}.ac.jp", "{a}.{b}.museum"]
+    )
     w = dict(a=R.choice(WORDS), b=R.choice(WORDS), n=digits(3))
     return (user + "@" + host).format(**w, A=w["a"].title(), B=w["b"].title())
 
@@ -55,15 +58,39 @@ def nanp():
 
 def phone():
     a, b, c = nanp()
-    return R.choice([
-        f"({a}) {b}-{c}", f"{a}-{b}-{c}", f"{a}.{b}.{c}", f"+1 {a} {b} {c}", f"+1-{a}-{b}-{c}", f"1-{a}-{b}-{c}", f"+1 ({a}) {b}-{c}",
-        f"+44 20 {digits(4, '3789')} {digits(4)}", f"+44 (0)161 {digits(3, '23456789')} {digits(4)}", f"020 {digits(4, '378')} {digits(4)}",
-        f"07{digits(3)} {digits(6)}", f"(0131) {digits(3, '2345')} {digits(4)}", f"+33 {R.choice('12345679')} " + group(digits(8), 2, 2, 2, 2),
-        f"0{R.choice('1234569')} " + group(digits(8), 2, 2, 2, 2), f"0{R.choice('1234569')}." + group(digits(8), 2, 2, 2, 2, sep="."),
-        f"+49 30 {digits(7, '123456789')}", f"+49 (0)89 {digits(6, '123456789')}", f"0171/{digits(7, '123456789')}", f"+49-{digits(3, '1')}-{digits(7, '123456789')}",
-        f"+34 6{digits(2)} {digits(3)} {digits(3)}", f"+31 6 {digits(8, '12345')}",
-        f"+81 3-{digits(4, '3')}-{digits(4)}", f"+86 13{digits(1)} {digits(4)} {digits(4)}", f"+91 9{digits(4)} {digits(5)}", f"+55 11 9{digits(4)}-{digits(4)}",
-        f"+61 4{digits(2)} {digits(3)} {digits(3)}", f"0044 20 {digits(4, '378')} {digits(4)}", f"+353 1 {digits(3, '2345678')} {digits(4)}", f"+972 54-{digits(3, '23456789')}-{digits(4)}"])
+    return R.choice(
+        [
+            f"({a}) {b}-{c}",
+            f"{a}-{b}-{c}",
+            f"{a}.{b}.{c}",
+            f"+1 {a} {b} {c}",
+            f"+1-{a}-{b}-{c}",
+            f"1-{a}-{b}-{c}",
+            f"+1 ({a}) {b}-{c}",
+            f"+44 20 {digits(4, '3789')} {digits(4)}",
+            f"+44 (0)161 {digits(3, '23456789')} {digits(4)}",
+            f"020 {digits(4, '378')} {digits(4)}",
+            f"07{digits(3)} {digits(6)}",
+            f"(0131) {digits(3, '2345')} {digits(4)}",
+            f"+33 {R.choice('12345679')} " + group(digits(8), 2, 2, 2, 2),
+            f"0{R.choice('1234569')} " + group(digits(8), 2, 2, 2, 2),
+            f"0{R.choice('1234569')}." + group(digits(8), 2, 2, 2, 2, sep="."),
+            f"+49 30 {digits(7, '123456789')}",
+            f"+49 (0)89 {digits(6, '123456789')}",
+            f"0171/{digits(7, '123456789')}",
+            f"+49-{digits(3, '1')}-{digits(7, '123456789')}",
+            f"+34 6{digits(2)} {digits(3)} {digits(3)}",
+            f"+31 6 {digits(8, '12345')}",
+            f"+81 3-{digits(4, '3')}-{digits(4)}",
+            f"+86 13{digits(1)} {digits(4)} {digits(4)}",
+            f"+91 9{digits(4)} {digits(5)}",
+            f"+55 11 9{digits(4)}-{digits(4)}",
+            f"+61 4{digits(2)} {digits(3)} {digits(3)}",
+            f"0044 20 {digits(4, '378')} {digits(4)}",
+            f"+353 1 {digits(3, '2345678')} {digits(4)}",
+            f"+972 54-{digits(3, '23456789')}-{digits(4)}",
+        ]
+    )
 
 
 def ipv4():
@@ -74,7 +101,14 @@ def ipv4():
 def ipv6():
     head = R.choice(["2a00:1450", "2a02:8109", "2607:f8b0", "2400:cb00", "2606:4700", "2804:14c", "3fff:ff0"])
     tail = [f"{R.randrange(1, 65536):x}" for _ in range(6)]
-    return R.choice([head + ":" + ":".join(tail), head + "::" + tail[0], head + ":" + ":".join(tail[:2]) + "::" + tail[3], (head + ":" + ":".join(tail)).upper()])
+    return R.choice(
+        [
+            head + ":" + ":".join(tail),
+            head + "::" + tail[0],
+            head + ":" + ":".join(tail[:2]) + "::" + tail[3],
+            (head + ":" + ":".join(tail)).upper(),
+        ]
+    )
 
 
 def card():
@@ -97,15 +131,38 @@ def card():
 
 
 def iban():
-    country, form = R.choice([("DE", "n18"), ("GB", "a4n14"), ("FR", "n10c11n2"), ("ES", "n20"), ("IT", "a1n10c12"), ("NL", "a4n10"), ("CH", "n5c12"),
-                              ("BE", "n12"), ("PL", "n24"), ("SE", "n20"), ("NO", "n11"), ("MT", "a4n5c18"), ("SA", "n2c18")])
+    country, form = R.choice(
+        [
+            ("DE", "n18"),
+            ("GB", "a4n14"),
+            ("FR", "n10c11n2"),
+            ("ES", "n20"),
+            ("IT", "a1n10c12"),
+            ("NL", "a4n10"),
+            ("CH", "n5c12"),
+            ("BE", "n12"),
+            ("PL", "n24"),
+            ("SE", "n20"),
+            ("NO", "n11"),
+            ("MT", "a4n5c18"),
+            ("SA", "n2c18"),
+        ]
+    )
     body, i = "", 0
     while i < len(form):
         k, j = form[i], i + 1
         while j < len(form) and form[j].isdigit():
             j += 1
         n = int(form[i + 1 : j])
-        body += digits(n) if k == "n" else letters(n) if k == "a" else "".join(R.choice("0123456789ABCDEFGHKLMNPRSTUVWXYZ") for _ in range(n))
+        body += (
+            digits(n)
+            if k == "n"
+            else (
+                letters(n)
+                if k == "a"
+                else "".join(R.choice("0123456789ABCDEFGHKLMNPRSTUVWXYZ") for _ in range(n))
+            )
+        )
         i = j
     value = int("".join(str(int(c, 36)) for c in body + country + "00"))
     s = f"{country}{98 - value % 97:02d}{body}"
@@ -164,8 +221,57 @@ def nl_bsn():
 
 
 def it_cf():
-    odd = dict(zip("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23]))
-    s = letters(6) + digits(2) + R.choice("ABCDEHLMPRST") + f"{R.randrange(1, 32) + 40 * R.randrange(2):02d}" + R.choice("ABCDEFGHIL") + digits(3)
+    odd = dict(
+        zip(
+            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            [
+                1,
+                0,
+                5,
+                7,
+                9,
+                13,
+                15,
+                17,
+                19,
+                21,
+                1,
+                0,
+                5,
+                7,
+                9,
+                13,
+                15,
+                17,
+                19,
+                21,
+                2,
+                4,
+                18,
+                20,
+                11,
+                3,
+                6,
+                8,
+                12,
+                14,
+                16,
+                10,
+                22,
+                25,
+                24,
+                23,
+            ],
+        )
+    )
+    s = (
+        letters(6)
+        + digits(2)
+        + R.choice("ABCDEHLMPRST")
+        + f"{R.randrange(1, 32) + 40 * R.randrange(2):02d}"
+        + R.choice("ABCDEFGHIL")
+        + digits(3)
+    )
     total = sum(odd[c] if i % 2 == 0 else int(c, 36) - (10 if c.isalpha() else 0) for i, c in enumerate(s))
     return s + chr(65 + total % 26)
 
@@ -192,11 +298,30 @@ def ca_sin():
     return R.choice([d, group(d, 3, 3, 3), group(d, 3, 3, 3, sep="-")])
 
 
-PLAIN = ["Please write to {} before Friday.", "{}", "Contact: {}.", "We noted {} in the file ({} again).", "It was {}, he said.", "<td>{}</td>", "- {}", "a;{};b", "\"{}\", she wrote"]
+PLAIN = [
+    "Please write to {} before Friday.",
+    "{}",
+    "Contact: {}.",
+    "We noted {} in the file ({} again).",
+    "It was {}, he said.",
+    "<td>{}</td>",
+    "- {}",
+    "a;{};b",
+    '"{}", she wrote',
+]
 KINDS = {
     "email": (email, PLAIN + ["mailto:{}", "<{}>", "Reply to {}; thanks!", "{}, {} and {}"]),
     "phone": (phone, PLAIN + ["Call {} now!", "Tel.: {}", "fax {} or {}"]),
-    "ipv4": (ipv4, PLAIN + ["from {} port 4022 ssh2", "http://{}/index.html", "{}:8080", "{} - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 2326"]),
+    "ipv4": (
+        ipv4,
+        PLAIN
+        + [
+            "from {} port 4022 ssh2",
+            "http://{}/index.html",
+            "{}:8080",
+            '{} - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 2326',
+        ],
+    ),
     "ipv6": (ipv6, PLAIN + ["http://[{}]/", "Received: from [{}] by mx"]),
     "card": (card, PLAIN + ["card number {}, exp. 04/29", "Visa: {}"]),
     "iban": (iban, PLAIN + ["IBAN: {}", "to account {} at once"]),
@@ -214,21 +339,140 @@ KINDS = {
 }
 
 NEGATIVES = {
-    "version": ["version {a}.{b}.{c}.{d}", "v{a}.{b}.{c}", "Chrome/{c}.0.{x}.{c}", "release {a}.{b}.{c}.{d}-rc1", "Python {a}.{b}.{c}", "libfoo-{a}.{b}.{c}.so", "{a}.{b}.{c}.{d}", "firmware {c}.{d}.{a}.{b}"],
-    "isbn": ["ISBN 978-{a}-{x2}-{x6}-{a}", "ISBN-10: 0-{x3}-{x5}-{a}", "ISBN 0{x3} {x6}", "ISBN: 978{x10}", "ISSN {x}-{x}"],
-    "doi": ["doi:10.{x}/s{x5}-{x3}-{x5}-{a}", "https://doi.org/10.{x}/j.{x}.{x}.{x6}", "10.{x}/{x6}.{x3}", "arXiv:{x}.{x5}", "PMID {x8}"],
-    "date": ["{y}-{m}-{e}", "{e}.{m}.{y}", "{m}/{e}/{y}", "{y}{m}{e}", "{e}-{m}-{y} 10:{e}", "{y}-{m}-{e}T{h}:{e}:{e}Z", "from {y} to {y}", "{y}/{m}/{e} {h}:{e}:{e}.{x3}"],
-    "time": ["{h}:{e}:{e}", "at {h}:{e}", "{h}:{e}:{e},{x3} --> {h}:{e}:{e},{x3}", "UTC+05:30", "{h}h{e}", "timestamp 1{x9}", "1{x9}{x3}"],
-    "money": ["${a},{x3},{x3}.{e}", "{x3}.{x3}.{x3},{e} €", "£{x6}", "USD {x9}", "{x3},{x3},{x3} people", "{x3} {x3} {x3} km", "¥{x8}", "{x2}.{x}%"],
-    "hash": ["commit {hex40}", "sha256:{hex64}", "{hex32}", "{uuid}", "md5 {hex32}", "0x{hex8}", "index {hex7}..{hex7} 100644", "etag \"{hex32}\""],
+    "version": [
+        "version {a}.{b}.{c}.{d}",
+        "v{a}.{b}.{c}",
+        "Chrome/{c}.0.{x}.{c}",
+        "release {a}.{b}.{c}.{d}-rc1",
+        "Python {a}.{b}.{c}",
+        "libfoo-{a}.{b}.{c}.so",
+        "{a}.{b}.{c}.{d}",
+        "firmware {c}.{d}.{a}.{b}",
+    ],
+    "isbn": [
+        "ISBN 978-{a}-{x2}-{x6}-{a}",
+        "ISBN-10: 0-{x3}-{x5}-{a}",
+        "ISBN 0{x3} {x6}",
+        "ISBN: 978{x10}",
+        "ISSN {x}-{x}",
+    ],
+    "doi": [
+        "doi:10.{x}/s{x5}-{x3}-{x5}-{a}",
+        "https://doi.org/10.{x}/j.{x}.{x}.{x6}",
+        "10.{x}/{x6}.{x3}",
+        "arXiv:{x}.{x5}",
+        "PMID {x8}",
+    ],
+    "date": [
+        "{y}-{m}-{e}",
+        "{e}.{m}.{y}",
+        "{m}/{e}/{y}",
+        "{y}{m}{e}",
+        "{e}-{m}-{y} 10:{e}",
+        "{y}-{m}-{e}T{h}:{e}:{e}Z",
+        "from {y} to {y}",
+        "{y}/{m}/{e} {h}:{e}:{e}.{x3}",
+    ],
+    "time": [
+        "{h}:{e}:{e}",
+        "at {h}:{e}",
+        "{h}:{e}:{e},{x3} --> {h}:{e}:{e},{x3}",
+        "UTC+05:30",
+        "{h}h{e}",
+        "timestamp 1{x9}",
+        "1{x9}{x3}",
+    ],
+    "money": [
+        "${a},{x3},{x3}.{e}",
+        "{x3}.{x3}.{x3},{e} €",
+        "£{x6}",
+        "USD {x9}",
+        "{x3},{x3},{x3} people",
+        "{x3} {x3} {x3} km",
+        "¥{x8}",
+        "{x2}.{x}%",
+    ],
+    "hash": [
+        "commit {hex40}",
+        "sha256:{hex64}",
+        "{hex32}",
+        "{uuid}",
+        "md5 {hex32}",
+        "0x{hex8}",
+        "index {hex7}..{hex7} 100644",
+        'etag "{hex32}"',
+    ],
     "coordinates": ["{f}, {f}", "{f} N {f} W", "lat={f}&lon=-{f}", "({f}; {f})", "[{f},{f},{f}]"],
-    "mac": ["{hex2}:{hex2}:{hex2}:{hex2}:{hex2}:{hex2}", "00:1a:{hex2}:{hex2}:{hex2}:{hex2}", "std::vector<int>::size_type", "a[{a}::{b}]", "10::20"],
-    "private": ["10.{o}.{o}.{o}", "192.168.{o}.{o}", "172.16.{o}.{o}", "127.0.0.1", "169.254.{o}.{o}", "255.255.255.0", "224.0.0.{o}", "fe80::{hex3}", "::1", "fd00::{hex3}", "2001:db8::{hex3}", "192.0.2.{o}", "203.0.113.{o}", "{x3}.{x3}.{x3}.{x3}.{x3}"],
-    "mention": ["@{w}", "see @{w}/core@{a}.{b}.{c}", "{w}@2x.png", "ssh root@localhost", "git@github.com:{w}/{w}.git", "{w} @ {w}", "user@example.com", "{w}@{w}", "@{w}.com", "{w}@{w}.test", "a@", "@Override"],
-    "order": ["order no. {x6}-{x4}", "order {x3}-{x7}-{x7}", "invoice {x10}", "tracking 1Z{x3}{x3}{x10}", "ticket #{x7}", "case {x2}-cv-{x5}", "part number {x3}-{x4}", "item {x3}-{x3}-{x4}", "serial {x4} {x4} {x4} {x3}", "RFC {x}, section {a}.{b}.{c}", "UPC {x6}{x6}", "https://host.test/status/{x9}{x10}", "id={x10}", "page {x3}-{x3}"],
+    "mac": [
+        "{hex2}:{hex2}:{hex2}:{hex2}:{hex2}:{hex2}",
+        "00:1a:{hex2}:{hex2}:{hex2}:{hex2}",
+        "std::vector<int>::size_type",
+        "a[{a}::{b}]",
+        "10::20",
+    ],
+    "private": [
+        "10.{o}.{o}.{o}",
+        "192.168.{o}.{o}",
+        "172.16.{o}.{o}",
+        "127.0.0.1",
+        "169.254.{o}.{o}",
+        "255.255.255.0",
+        "224.0.0.{o}",
+        "fe80::{hex3}",
+        "::1",
+        "fd00::{hex3}",
+        "2001:db8::{hex3}",
+        "192.0.2.{o}",
+        "203.0.113.{o}",
+        "{x3}.{x3}.{x3}.{x3}.{x3}",
+    ],
+    "mention": [
+        "@{w}",
+        "see @{w}/core@{a}.{b}.{c}",
+        "{w}@2x.png",
+        "ssh root@localhost",
+        "git@github.com:{w}/{w}.git",
+        "{w} @ {w}",
+        "user@example.com",
+        "{w}@{w}",
+        "@{w}.com",
+        "{w}@{w}.test",
+        "a@",
+        "@Override",
+    ],
+    "order": [
+        "order no. {x6}-{x4}",
+        "order {x3}-{x7}-{x7}",
+        "invoice {x10}",
+        "tracking 1Z{x3}{x3}{x10}",
+        "ticket #{x7}",
+        "case {x2}-cv-{x5}",
+        "part number {x3}-{x4}",
+        "item {x3}-{x3}-{x4}",
+        "serial {x4} {x4} {x4} {x3}",
+        "RFC {x}, section {a}.{b}.{c}",
+        "UPC {x6}{x6}",
+        "https://host.test/status/{x9}{x10}",
+        "id={x10}",
+        "page {x3}-{x3}",
+    ],
     "wrong check": ["{badcard}", "{badiban}", "{badnino}", "{baddni}", "{badssn}", "{badcf}", "{badcpf}"],
     "fiction": ["call 555-01{x2}", "+1-202-555-01{x2}", "(312) 555-01{x2}"],
-    "number": ["{x5}", "{x7}", "{x8}", "{x9}", "{x10}", "{x3} {x3}", "{x4} {x4}", "pi is 3.14159265358979", "1 234 567 890", "{x2} {x2} {x2} {x2}", "1-2-3-4-5-6-7", "{x2}-{x2}-{x2}", "R{x3}-{x3}-{x2}"],
+    "number": [
+        "{x5}",
+        "{x7}",
+        "{x8}",
+        "{x9}",
+        "{x10}",
+        "{x3} {x3}",
+        "{x4} {x4}",
+        "pi is 3.14159265358979",
+        "1 234 567 890",
+        "{x2} {x2} {x2} {x2}",
+        "1-2-3-4-5-6-7",
+        "{x2}-{x2}-{x2}",
+        "R{x3}-{x3}-{x2}",
+    ],
 }
 
 
@@ -248,11 +492,29 @@ class Fill(dict):
             return digits(int(k[1:] or 4), "123456789")
         if k.startswith("hex"):
             return "".join(R.choice("0123456789abcdef") for _ in range(int(k[3:])))
-        return {"a": lambda: str(R.randrange(10)), "b": lambda: str(R.randrange(10)), "c": lambda: str(R.randrange(10)), "d": lambda: str(R.randrange(10)), "w": lambda: R.choice(WORDS),
-                "y": lambda: str(R.randrange(1900, 2030)), "m": lambda: f"{R.randrange(1, 13):02d}", "e": lambda: f"{R.randrange(10, 29)}", "h": lambda: f"{R.randrange(24):02d}",
-                "o": lambda: str(R.randrange(256)), "f": lambda: f"{R.uniform(0, 90):.6f}", "uuid": lambda: "-".join("".join(R.choice("0123456789abcdef") for _ in range(n)) for n in (8, 4, 4, 4, 12)),
-                "badcard": lambda: bad("card"), "badiban": lambda: bad("iban"), "badnino": lambda: bad("uk_nino"), "baddni": lambda: bad("es_dni"), "badssn": lambda: bad("us_ssn"),
-                "badcf": lambda: bad("it_cf"), "badcpf": lambda: bad("br_cpf")}[k]()
+        return {
+            "a": lambda: str(R.randrange(10)),
+            "b": lambda: str(R.randrange(10)),
+            "c": lambda: str(R.randrange(10)),
+            "d": lambda: str(R.randrange(10)),
+            "w": lambda: R.choice(WORDS),
+            "y": lambda: str(R.randrange(1900, 2030)),
+            "m": lambda: f"{R.randrange(1, 13):02d}",
+            "e": lambda: f"{R.randrange(10, 29)}",
+            "h": lambda: f"{R.randrange(24):02d}",
+            "o": lambda: str(R.randrange(256)),
+            "f": lambda: f"{R.uniform(0, 90):.6f}",
+            "uuid": lambda: "-".join(
+                "".join(R.choice("0123456789abcdef") for _ in range(n)) for n in (8, 4, 4, 4, 12)
+            ),
+            "badcard": lambda: bad("card"),
+            "badiban": lambda: bad("iban"),
+            "badnino": lambda: bad("uk_nino"),
+            "baddni": lambda: bad("es_dni"),
+            "badssn": lambda: bad("us_ssn"),
+            "badcf": lambda: bad("it_cf"),
+            "badcpf": lambda: bad("br_cpf"),
+        }[k]()
 
 
 def main():
@@ -266,7 +528,9 @@ def main():
     with open(os.path.join(HERE, "negatives.txt"), "w", encoding="utf-8") as f:
         for kind, texts in NEGATIVES.items():
             for i in range(60):
-                f.write(f"{kind}\t{frames[i // len(texts) % len(frames)].format(texts[i % len(texts)].format_map(Fill()))}\n")
+                f.write(
+                    f"{kind}\t{frames[i // len(texts) % len(frames)].format(texts[i % len(texts)].format_map(Fill()))}\n"
+                )
 
 
 if __name__ == "__main__":

@@ -195,6 +195,40 @@ TEST(pii_surrogates) {
     pii_close(one), pii_close(two);
 }
 
+/* Numbers keep their shape, and are known as ours, under any key: never real, and never a part of something else. */
+TEST(pii_surrogates_are_known) {
+    static const struct {
+        PiiKind kind;
+        const char *before, *text;
+    } cases[] = {
+        {PII_CARD, "", "4111 1111 1111 1111"},   {PII_CARD, "", "378282246310005"},
+        {PII_US_SSN, "", "123-45-6789"},         {PII_UK_NINO, "", "AB 12 34 56 C"},
+        {PII_FR_NIR, "", "1850578006084 91"},    {PII_FR_NIR, "", "1 85 05 2A 006 084 91"},
+        {PII_DE_STEUER, "", "86 095 742 719"},   {PII_ES_DNI, "", "12345678Z"},
+        {PII_ES_DNI, "", "X1234567L"},           {PII_NL_BSN, "BSN ", "111222333"},
+        {PII_IT_CF, "", "RSSMRA85T10A562S"},     {PII_BR_CPF, "", "529.982.247-25"},
+        {PII_PL_PESEL, "PESEL ", "44051401359"}, {PII_SE_PN, "", "19811218-9876"},
+        {PII_CA_SIN, "SIN ", "130-692-544"},
+    };
+    uint64_t by_run[LONGEST_RUN];
+    pii_shapes_by_run(by_run);
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
+        for (uint64_t key = 0; key < 200; key++) {
+            Str s = {0};
+            Found f = {0};
+            size_t at = strlen(cases[k].before), i = at, run = 0;
+            str_puts(&s, cases[k].before);
+            pii_fake((const uint64_t[2]){key, 7}, cases[k].kind, cases[k].text, strlen(cases[k].text), &s);
+            while (!pii_digit(s.p[i])) i++;
+            while (pii_digit(s.p[i + run])) run++;
+            Match m = pii_match_shape(&(Scan){s.p, s.n, 0, by_run}, i, run, &f);
+            EXPECT(m == OURS && f.kind == cases[k].kind && f.at == at && f.at + f.n == s.n, "%s: %s",
+                   cases[k].text, s.p);
+            EXPECT(s.n == at + strlen(cases[k].text));
+            str_free(&s);
+        }
+}
+
 /* The same thing, however it is written, becomes the same. */
 TEST(pii_surrogates_are_consistent) {
     Pii *p = scrubber(0, "sixteen bytes or more");
