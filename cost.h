@@ -1,14 +1,14 @@
 /* cost.h - floor 4: how long a training step takes on a machine of GPUs, from their data sheets and one constant.
  *
- * A step is products, passes over memory, and messages, each at its share of what the data sheet promises: the same
- * share for all three, COST_EFFICIENCY, found once (test/unit/test_cost.c: the 22B row of Korthikanti et al. 2022) and
- * held against every other published row there. A pipeline is played through by its schedule, task by task. */
+ * A step is products, passes over memory, and messages, each at a share of the best that the GPU does: the same share for
+ * all three, COST_EFFICIENCY, found once (the 22B row of Korthikanti et al. 2022) and held against all other published
+ * rows in test/unit/test_cost.c. A pipeline is played through by its schedule, task by task. */
 #ifndef GPT_COST_H
 #define GPT_COST_H
 
 #include "gpt.h"
 
-/* A GPU and its place in a machine; rates a second, of a data sheet. */
+/* A GPU and its place in a machine; rates a second, of data sheets but for what products and attention reach. */
 typedef struct Gpu {
     const char *name, *title;
     double memory; /* bytes, as the driver counts them */
