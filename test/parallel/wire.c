@@ -2,6 +2,7 @@
  * arrives is compared with what the same numbers give here, in the order that comm.h promises. Each rank counts what it
  * finds wrong; rank 0 prints, and the closing line counts cases. */
 #include "comm.h"
+#include "trace.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -256,6 +257,40 @@ static bool agreement(void) {
     return ok && !strncmp(e.msg, "rank 1 (", 8) && strstr(e.msg, "): number 1") != NULL;
 }
 
+/* ---- what it took ---------------------------------------------------------------------------------------- */
+
+static int times(const char *text, const char *what) {
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at++) n++;
+    return n;
+}
+
+/* Each call is a span on its group's or lane's row, also one that went behind; what the main thread spent is exposed. */
+static bool spans(bool staged) {
+    Str s = {0};
+    float x[100] = {0};
+    const bool lane = comm_grid(c)->pp > 1;
+    comm_exposed(c);
+    trace_start(comm_grid(c)->rank);
+    comm_all_reduce(c, GROUP_WORLD, x, 100, WIRE_F32, NOW);
+    comm_all_reduce(c, GROUP_WORLD, x, 100, WIRE_F32, BEHIND);
+    comm_broadcast(c, GROUP_WORLD, x, 100, WIRE_F32, 0, BEHIND);
+    comm_join(c);
+    if (lane) {
+        comm_send(c, LANE_NEXT, x, sizeof x);
+        comm_recv(c, LANE_NEXT, x, sizeof x);
+        comm_sent(c, LANE_NEXT);
+    }
+    trace_stop(&s);
+    bool ok = comm_exposed(c) > 0 && comm_exposed(c) == 0;
+    ok &=
+        times(s.p, "\"all-reduce\"") == 2 && times(s.p, "\"broadcast\"") == 1 && times(s.p, "\"world\"") == 1;
+    ok &= times(s.p, "\"join\"") == (staged ? 0 : 2); /* the row and the span */
+    ok &= times(s.p, "\"send\"") == lane && times(s.p, "\"receive\"") == lane;
+    str_free(&s);
+    return ok;
+}
+
 /* ---- is the machine sound? ------------------------------------------------------------------------------- */
 
 static bool broken; /* this rank's */
@@ -311,6 +346,7 @@ static void try_grid(int dp, int pp, int tp, bool staged) {
         count("the host's calls", host_calls());
         if (g.ranks > 1) count("agreement", agreement());
         if (pp > 1) count("lanes", lanes(100) & lanes(1 << 20));
+        if (pp > 1 || staged) count("spans", spans(staged));
         if (grid_is_root(&g))
             printf("%-7s %d x %d x %d%s (%.2f s)\n", failed > before ? "FAILED" : "ok", dp, pp, tp,
                    staged ? ", staged" : "", now_seconds() - from);
