@@ -15,7 +15,8 @@ typedef struct Doc {
     uint64_t line; /* in a .jsonl file, from 1; 0: plain text */
     bool first;    /* a document starts here; false: the last one goes on */
     double nats;   /* the number under "nats", the document's -log p; NAN where there is none */
-    size_t lo, hi; /* after doc_text(): where the string stood in the line of JSON, with its quotes; 0 0: plain */
+    size_t lo,
+        hi; /* after doc_text(): where the string stood in the line of JSON, with its quotes; 0 0: plain */
 } Doc;
 
 typedef struct Docs {

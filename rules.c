@@ -299,13 +299,12 @@ static void line_shape(Measurer *r, Span line, uint64_t chars, Paragraph *g, Tal
  * that pair is its exact key. at[hot] shrinks to where that is so. */
 static size_t longer_grams(Measurer *r, size_t hot, size_t words, size_t n) {
     Table *t = &r->words;
-    size_t pairs = 0, kept = 0;
+    size_t kept = 0;
     table_start(t, hot);
     for (size_t i = 0; i < hot; i++) {
         uint32_t p = r->at[i];
         bool both = p + n < words && r->gram[p + 1];
         r->place[i] = both ? table_add(t, (uint64_t)r->gram[p] << 32 | r->gram[p + 1]) : UINT32_MAX;
-        pairs += both;
     }
     for (size_t i = 0; i < hot; i++) {
         uint32_t p = r->at[i], place = r->place[i];

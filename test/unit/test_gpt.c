@@ -222,7 +222,8 @@ TEST(gpt_micro_batches_and_chunks_add_up) {
             parts = micro_step(small, &one, 1, i > 0);
         }
         EXPECT(fabs(parts / whole - 1) < 1e-6, "%s: loss %.9g, %.9g", all_types[type], whole, parts);
-        expect_close(gpt_gradient_at(small, 0), gpt_gradient_at(m, 0), gpt_elements(m), 1e-6, all_types[type]);
+        expect_close(gpt_gradient_at(small, 0), gpt_gradient_at(m, 0), gpt_elements(m), 1e-6,
+                     all_types[type]);
         gpt_free(m);
         gpt_free(small);
     }
@@ -239,7 +240,8 @@ TEST(gpt_short_batches_fit_in_long_ones) {
     gpt_forward_backward(m, &d.batch, 1, false);
     double after = micro_step(m, &brief, 1, false), first = micro_step(fresh, &brief, 1, false);
     EXPECT(after == first);
-    EXPECT(!memcmp(gpt_gradient_at(m, 0), gpt_gradient_at(fresh, 0), (size_t)gpt_elements(m) * sizeof(float)));
+    EXPECT(
+        !memcmp(gpt_gradient_at(m, 0), gpt_gradient_at(fresh, 0), (size_t)gpt_elements(m) * sizeof(float)));
     gpt_free(m);
     gpt_free(fresh);
 }

@@ -33,7 +33,9 @@ TEST(normalise_spaces_and_marks) {
     NORMAL("a\u00a0b\u3000c\u2003d", "a b c d");
     NORMAL("\ufeffx\u00ady\u200bz\u202e\u2066", "xyz");
     EXPECT(c.controls == 5);
-    NORMAL("a\xc2\x85" "b\u2028c\u2029d", "a\nb\nc\nd");
+    NORMAL("a\xc2\x85"
+           "b\u2028c\u2029d",
+           "a\nb\nc\nd");
     NORMAL("\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645",
            "\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645"); /* Persian needs its joiners */
     const Normalise bare = {0};
@@ -58,7 +60,7 @@ TEST(normalise_mojibake) {
     NORMAL("It\u00e2\u20ac\u2122s na\u00c3\u00afve", "It\u2019s na\u00efve");
     EXPECT(c.mojibake == 2);
     NORMAL("\u00c3\u0192\u00c2\u00a9t\u00c3\u0192\u00c2\u00a9", "\u00e9t\u00e9"); /* twice */
-    NORMAL("\u00e2\u20ac\u0153so\u00e2\u20ac\xc2\x9d", "\u201cso\u201d");   /* a byte that Windows-1252 lacks */
+    NORMAL("\u00e2\u20ac\u0153so\u00e2\u20ac\xc2\x9d", "\u201cso\u201d"); /* a byte that Windows-1252 lacks */
     NORMAL("\u00d0\u00bf\u00d1\u20ac\u00d0\u00b8", "\u043f\u0440\u0438"); /* Russian, all of it */
     /* What looks a little like it and is none. */
     NORMAL("\u00abCAF\u00c9\u00bb \u00e9t\u00e9", "\u00abCAF\u00c9\u00bb \u00e9t\u00e9");

@@ -336,8 +336,7 @@ static Tiny tiny(int rows, Dtype compute) {
     config_defaults(&c);
     c.model.vocab_size = tokenizer_size(y.t);
     c.model.n_layer = 2, c.model.n_embd = 48, c.model.n_head = 3, c.model.n_positions = 64;
-    GptOptions o = {
-        .ops = &cpu_ops, .compute = compute, .B = 1};
+    GptOptions o = {.ops = &cpu_ops, .compute = compute, .B = 1};
     o.T = rows;
     EXPECT(cpu_ops.start(1, &e) && (y.m = gpt_create(&c.model, &o, &e)));
     EXPECT_OK(&e);
