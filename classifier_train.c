@@ -222,7 +222,7 @@ static void step_slice(Train *t, const Example *x, const float *error, uint64_t 
 
 /* As many threads as the work of a batch is worth: they wait for each other twice. */
 static int batch_threads(const Train *t, const size_t *order, size_t n) {
-    enum { WORTH = 1 << 12 };
+    enum { WORTH = 1 << 15 };
     uint64_t work = 0;
     for (size_t i = 0; i < n; i++) work += t->example[order[i]].n * (uint64_t)t->labels;
     return work / WORTH < (uint64_t)t->threads ? (int)(work / WORTH) + 1 : t->threads;

@@ -51,6 +51,7 @@ def corpus(args, folder):
 
 
 def split(text, folder):
+    text = re.sub(r"</?s>|<unk>", " ", text)  # which lmplz refuses
     lines = [line for line in text.split("\n") if line.strip()]
     for name, which in ("train.txt", [x for i, x in enumerate(lines) if i % 20]), ("test.txt", lines[::20]):
         with open(f"{folder}/{name}", "w") as f:

@@ -218,7 +218,7 @@ TEST(classifier_threads_change_nothing) {
         ClassifierJob job = small_job();
         job.threads = threads;
         job.epochs = 2;
-        EXPECT(train_two(40, 2500, job, &r, &e), "%s", e.msg); /* long enough for a batch to be shared */
+        EXPECT(train_two(15, 17000, job, &r, &e), "%s", e.msg); /* long enough for a batch to be shared */
         char *path = path_join(model_dir, CLASSIFIER_FILE);
         EXPECT(file_read(path, SIZE_MAX / 2, &data, &n, &e), "%s", e.msg);
         if (!first)
