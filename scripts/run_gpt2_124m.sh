@@ -5,7 +5,7 @@
 #   ARGUMENTS    for gpt train, beside its config: --set ...
 #
 # Run it again after any stop or fault: data is fetched once, and training goes on from the newest checkpoint. On eight
-# H100 about an hour and a half (gpt plan --config configs/gpt2-124m.json --gpus 8 --gpu h100 tells for others).
+# H100 it should take about 50 minutes: gpt plan --config configs/gpt2-124m.json --gpus 8 --gpu h100, and so for others.
 # GPUS=8 (all there are)
 set -eu
 cd "$(dirname "$0")/.."
