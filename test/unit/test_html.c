@@ -42,7 +42,7 @@ TEST(html_what_is_not_read) {
     TEXT_OF("<head><title>t</title><style>p{}</style></head><body>x<script>if (a<b) y('</p>')</script>y<!-- "
             "no --></body>",
             "xy");
-    TEXT_OF("<nav>no<p>no</p></nav><p>yes<footer><div>no</div></footer><aside>no</aside>", "yes");
+    TEXT_OF("<nav>no<p>no</p>no</nav><p>yes<footer><div>no</div></footer><aside>no</aside>", "yes");
     TEXT_OF("<div role=navigation>no</div><div hidden>no<p>no</p></div><p aria-hidden=true>no</p>"
             "<div style='display: none'>no</div>yes<br hidden>yes",
             "yes\nyes");

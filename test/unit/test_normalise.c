@@ -20,6 +20,7 @@ TEST(normalise_ascii) {
     NormaliseCounts c;
     NORMAL("", "");
     NORMAL("plain text", "plain text");
+    NORMAL("\n\nx", "x");
     NORMAL("a\r\nb\rc\fd\ve", "a\nb\nc\nd\ne");
     NORMAL("  x \t\ny  \n\n\n\nz\n\n", "  x\ny\n\nz");
     NORMAL("a\0b\x01\x7f"
@@ -75,6 +76,7 @@ TEST(normalise_nfc) {
     NORMAL("a\u0323\u0307 a\u0307\u0323", "\u1ea1\u0307 \u1ea1\u0307");
     NORMAL("\u1100\u1161\u11a8 \uac00\u11a8", "\uac01 \uac01");
     NORMAL("\u0958 \u0915\u093c", "\u0915\u093c \u0915\u093c"); /* excluded from composition */
+    NORMAL("a\u0305\u0301", "a\u0305\u0301");                   /* blocked by a mark of the same class */
     NORMAL("\u0344", "\u0308\u0301");
     EXPECT(nfc_is("caf\u00e9 \u4e00", 8) && !nfc_is("e\u0301", 3));
 }
