@@ -12,7 +12,7 @@ typedef unsigned long long ull;
 enum { DOCUMENTS, CHANGED, BYTES, COUNTS = 8 };
 _Static_assert((int)COUNTS + (int)PII_KINDS <= (int)STAGE_TALLIES, "a tally for every kind");
 
-/* ---- files of documents ---------------------------------------------------------------------------------- */
+/* ---- files of documents -------------------------------------------------------------------------------- */
 
 static void scrub_chunk(const void *ctx, Chunk *c) {
     Str text = {0};
@@ -85,7 +85,7 @@ bool anonymise_run(const AnonymiseJob *job, PiiCounts *counts, Err *e) {
     return ok;
 }
 
-/* ---- a stream -------------------------------------------------------------------------------------------- */
+/* ---- a stream ------------------------------------------------------------------------------------------ */
 
 static bool put_all(int fd, const char *p, size_t n, Err *e) {
     while (n) {
@@ -104,7 +104,8 @@ static bool pass_on(const Pii *p, int fd, const char *text, size_t n, Str *clean
     return put_all(fd, clean->p, clean->n, e);
 }
 
-/* Nothing that is looked for holds a line break, and none looks past one: whole lines can be done by themselves. */
+/* Nothing that is looked for holds a line break, and none looks past one: whole lines can be done by
+ * themselves. */
 bool anonymise_stream(int in, int out, const PiiOptions *o, PiiCounts *counts, Err *e) {
     enum { BLOCK = 1 << 18 };
     Str rest = {0}, clean = {0};
@@ -131,7 +132,7 @@ bool anonymise_stream(int in, int out, const PiiOptions *o, PiiCounts *counts, E
     return ok;
 }
 
-/* ---- names ----------------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------------- */
 
 static int kind_named(const char *name, size_t n) {
     for (int k = 0; k < PII_KINDS; k++)

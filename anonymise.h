@@ -14,7 +14,8 @@ typedef struct AnonymiseJob {
     bool overwrite;
 } AnonymiseJob;
 
-/* Lines in which nothing was found stay as they are, byte for byte. `counts` is 0 if the job was complete already. */
+/* Lines in which nothing was found stay as they are, byte for byte. `counts` is 0 if the job was complete
+ * already. */
 bool anonymise_run(const AnonymiseJob *job, PiiCounts *counts, Err *e);
 
 /* From one open file to another, any text, a line at a time. */

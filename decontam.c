@@ -12,7 +12,7 @@ typedef unsigned long long ull;
 
 enum { SHORTEST = 8, LONGEST = 64, MARGIN = 200, MOST_PIECES = 10 };
 
-/* ---- the runs of the evaluation sets --------------------------------------------------------------------- */
+/* ---- the runs of the evaluation sets ------------------------------------------------------------------- */
 
 typedef struct Run {
     uint64_t hash; /* never 0 */
@@ -74,7 +74,7 @@ static void add_run(Decontam *d, uint64_t hash, int words) {
     put_all(d, &(Run){hash, (uint32_t)(d->n_sources - 1)}, 1);
 }
 
-/* ---- runs of words --------------------------------------------------------------------------------------- */
+/* ---- runs of words ------------------------------------------------------------------------------------- */
 
 /* The last LONGEST words of a text: what they hash to together, and where each starts. */
 typedef struct Window {
@@ -158,7 +158,7 @@ static bool read_against(Decontam *d, Err *e) {
     return ok;
 }
 
-/* ---- a document ------------------------------------------------------------------------------------------ */
+/* ---- a document ---------------------------------------------------------------------------------------- */
 
 typedef struct Hit {
     size_t run, from, to; /* the run's place in the table, and bytes of the text */
@@ -222,7 +222,7 @@ static void keep_rare(const Decontam *d, Hits *hits) {
     hits->n = n;
 }
 
-/* ---- cutting --------------------------------------------------------------------------------------------- */
+/* ---- cutting ------------------------------------------------------------------------------------------- */
 
 static bool inside(const char *text, size_t i) { /* a character */
     return ((unsigned char)text[i] & 0xc0) == 0x80;
@@ -259,7 +259,7 @@ static int pieces_of(const Doc *doc, const Hits *hits, size_t piece[MOST_PIECES 
     return n;
 }
 
-/* ---- what comes out -------------------------------------------------------------------------------------- */
+/* ---- what comes out ------------------------------------------------------------------------------------ */
 
 enum { WHOLE, CUT, GONE, BYTES_IN, BYTES_KEPT, PIECES };
 
@@ -313,7 +313,7 @@ static void write_chunk(const void *ctx, Chunk *c) {
     str_free(&reason);
 }
 
-/* ---- the job --------------------------------------------------------------------------------------------- */
+/* ---- the job ------------------------------------------------------------------------------------------- */
 
 static bool write_counts(const char *path, const uint32_t *counts, size_t size, Err *e) {
     OutFile f;

@@ -98,8 +98,8 @@ static bool sign_file(const Dedup *d, int file, const char *path, Err *e) {
     return file_commit(&f, e);
 }
 
-/* Pages of a mapping count as ours while they are in memory. What has been read through is given back, so that many
- * signatures take no more memory than few; it is read again where it is needed again. */
+/* Pages of a mapping count as ours while they are in memory. What has been read through is given back, so
+ * that many signatures take no more memory than few; it is read again where it is needed again. */
 enum { AT_ONCE = 1 << 26 };
 
 static void let_go(const Map *m, size_t from, size_t n) {
@@ -142,7 +142,7 @@ static bool sign_all(Dedup *d, Err *e) {
     return ok;
 }
 
-/* ---- clusters -------------------------------------------------------------------------------------------- */
+/* ---- clusters ------------------------------------------------------------------------------------------ */
 
 /* The file of document i: the last one that does not start after it. */
 static int file_of(const Dedup *d, uint64_t i) {
@@ -266,7 +266,7 @@ static bool judge(const Dedup *d, const char *path, Err *e) {
     return ok;
 }
 
-/* ---- what comes out -------------------------------------------------------------------------------------- */
+/* ---- what comes out ------------------------------------------------------------------------------------ */
 
 enum { KEPT, KEPT_BYTES, DROPPED, DROPPED_BYTES, WORDLESS, CLUSTERS, LARGEST, SIZES, SIMILAR = SIZES + 16 };
 enum { SIZE_CLASSES = 16, SIMILAR_CLASSES = 20 };
@@ -391,7 +391,7 @@ static void report(const Dedup *d, const uint64_t *tally, Str *s) {
     str_puts(s, "]\n}\n");
 }
 
-/* ---- the job --------------------------------------------------------------------------------------------- */
+/* ---- the job ------------------------------------------------------------------------------------------- */
 
 static bool judge_all(Dedup *d, Err *e) {
     uint64_t n = 0;

@@ -1,8 +1,9 @@
 /* dedup.h - floor 3: of documents that are nearly the same, one stays.
  *
- * Signatures of all documents (minhash.h) go to the disk; the keys of their bands are sorted there; documents that
- * share a key are in one cluster, and so are clusters that share a document; of each cluster one document is kept.
- * Results depend on neither the threads nor the memory, and a job that was killed goes on from what is complete. */
+ * Signatures of all documents (minhash.h) go to the disk; the keys of their bands are sorted there; documents
+ * that share a key are in one cluster, and so are clusters that share a document; of each cluster one
+ * document is kept. Results depend on neither the threads nor the memory, and a job that was killed goes on
+ * from what is complete. */
 #ifndef GPT_DEDUP_H
 #define GPT_DEDUP_H
 

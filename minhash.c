@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- permutations ---------------------------------------------------------------------------------------- */
+/* ---- permutations -------------------------------------------------------------------------------------- */
 
 enum { MOST_BANDS = 256, MOST_ROWS = 64, MOST_PERMUTATIONS = 1024, MOST_WORDS = 64 };
 
@@ -45,9 +45,9 @@ void minhash_close(MinHash *m) {
     *m = (MinHash){0};
 }
 
-/* (a x + b) mod p from halves: with x = x1 2^32 + x0 the product is a1 x1 2^64 + (a1 x0 + a0 x1) 2^32 + a0 x0, where
- * 2^64 = 8 and 2^61 = 1 (mod p). All terms are below 2^61 but for a few units, so their sum stays below 2^64. Products
- * of 32 bits are what vector units have. */
+/* (a x + b) mod p from halves: with x = x1 2^32 + x0 the product is a1 x1 2^64 + (a1 x0 + a0 x1) 2^32 + a0
+ * x0, where 2^64 = 8 and 2^61 = 1 (mod p). All terms are below 2^61 but for a few units, so their sum stays
+ * below 2^64. Products of 32 bits are what vector units have. */
 static inline uint64_t permute(uint32_t a0, uint32_t a1, uint64_t b, uint32_t x0, uint32_t x1) {
     const uint64_t low29 = ((uint64_t)1 << 29) - 1;
     uint64_t lo = (uint64_t)a0 * x0, mid = (uint64_t)a0 * x1 + (uint64_t)a1 * x0, hi = (uint64_t)a1 * x1;
@@ -76,7 +76,7 @@ void minhash_signature(const MinHash *m, const uint64_t *shingles, size_t n, uin
     }
 }
 
-/* ---- shingles -------------------------------------------------------------------------------------------- */
+/* ---- shingles ------------------------------------------------------------------------------------------ */
 
 void hashes_put(Hashes *h, uint64_t x) {
     if (h->n == h->cap) h->p = xrealloc(h->p, (h->cap = h->cap * 2 + 256) * sizeof *h->p);
@@ -88,7 +88,8 @@ static uint64_t shingle(uint64_t polynomial) {
     return x == MINHASH_P ? 0 : x;
 }
 
-/* A run of words w_1 ... w_n is the polynomial w_1 C^(n-1) + ... + w_n, so that the next run is one step away. */
+/* A run of words w_1 ... w_n is the polynomial w_1 C^(n-1) + ... + w_n, so that the next run is one step
+ * away. */
 void minhash_shingles(const char *text, size_t n, int ngram, Hashes *out) {
     const uint64_t c = 0x9e3779b97f4a7c15u;
     uint64_t ring[MOST_WORDS] = {0}, h = 0, c_n = 1;
@@ -105,7 +106,7 @@ void minhash_shingles(const char *text, size_t n, int ngram, Hashes *out) {
     if (words && !out->n) hashes_put(out, shingle(h));
 }
 
-/* ---- bands ----------------------------------------------------------------------------------------------- */
+/* ---- bands --------------------------------------------------------------------------------------------- */
 
 void minhash_keys(const MinHash *m, const uint64_t *mins, uint64_t *keys) {
     for (int band = 0; band < m->bands; band++) {

@@ -1,9 +1,9 @@
 /* minhash.h - floor 2: how alike are two texts, from a few hundred bytes of each?
  *
- * A text is the set of its word n-grams. Under a random permutation the smallest elements of two sets are the same with
- * probability |A and B| / |A or B|, their Jaccard similarity s (Broder 1997). A signature holds the smallest element
- * under each of bands x rows permutations; texts that agree in all rows of at least one band are candidates, which
- * happens with probability 1 - (1 - s^rows)^bands (Indyk and Motwani 1998). */
+ * A text is the set of its word n-grams. Under a random permutation the smallest elements of two sets are the
+ * same with probability |A and B| / |A or B|, their Jaccard similarity s (Broder 1997). A signature holds the
+ * smallest element under each of bands x rows permutations; texts that agree in all rows of at least one band
+ * are candidates, which happens with probability 1 - (1 - s^rows)^bands (Indyk and Motwani 1998). */
 #ifndef GPT_MINHASH_H
 #define GPT_MINHASH_H
 
@@ -28,8 +28,8 @@ typedef struct Hashes {
 } Hashes;
 void hashes_put(Hashes *h, uint64_t x);
 
-/* One number below p for each run of `ngram` words, in order of the text, repeats and all; a text with fewer words is
- * one run, a text without words none. */
+/* One number below p for each run of `ngram` words, in order of the text, repeats and all; a text with fewer
+ * words is one run, a text without words none. */
 void minhash_shingles(const char *text, size_t n, int ngram, Hashes *out);
 
 /* mins[i], i < m->n: the smallest (a_i x + b_i) mod p of all shingles x; p if there are none. */
@@ -41,7 +41,8 @@ void minhash_keys(const MinHash *m, const uint64_t *mins, uint64_t *keys);
 /* (a x + b) mod p, one at a time. */
 uint64_t minhash_permute(const MinHash *m, int i, uint64_t x);
 
-/* An estimate of the similarity from the lowest byte of each of n minima (b-bit minwise hashing, Li and Konig 2010). */
+/* An estimate of the similarity from the lowest byte of each of n minima (b-bit minwise hashing, Li and Konig
+ * 2010). */
 double minhash_similarity(const uint8_t *a, const uint8_t *b, int n);
 
 /* The theory: the probability that texts of similarity s share a band. */

@@ -59,8 +59,9 @@ uint64_t pii_fingerprint(const Pii *p) {
     return p->fake ? pii_siphash(p->key, "fingerprint", 11) : 0;
 }
 
-/* ---- where things start and end --------------------------------------------------------------------------
- * A mark of ours counts as a letter: beside it nothing starts or ends that did not before it was put there. */
+/* ---- where things start and end ---------------------------------------------------------------------------
+ * A mark of ours counts as a letter: beside it nothing starts or ends that did not before it was put
+ * there. */
 
 static bool mark_ends(const Scan *s, size_t i) { /* before i */
     if (!i || s->s[i - 1] != '>') return false;
@@ -105,7 +106,7 @@ bool pii_ends(const Scan *s, size_t i) {
     return !(strchr(":+", c) && pii_digit(next));
 }
 
-/* ---- the word before ------------------------------------------------------------------------------------- */
+/* ---- the word before ----------------------------------------------------------------------------------- */
 
 static const struct {
     const char *word;
@@ -139,7 +140,8 @@ static const struct {
 
 enum { LONGEST_HINT = 20 };
 
-/* The word that ends before *i, in small letters; *i moves to its start. What stands between is a few of " .:(#='". */
+/* The word that ends before *i, in small letters; *i moves to its start. What stands between is a few of "
+ * .:(#='". */
 static bool word_before(const Scan *s, size_t *i, char word[LONGEST_HINT + 1]) {
     size_t at = *i, n = 0;
     for (int k = 0; k < 4 && at > s->lo && strchr(" .:(#='\"", s->s[at - 1] ? s->s[at - 1] : 'x'); k++) at--;
@@ -165,7 +167,7 @@ Context pii_context(const Scan *s, size_t i) {
     return ANYTHING;
 }
 
-/* ---- e-mail ---------------------------------------------------------------------------------------------- */
+/* ---- e-mail -------------------------------------------------------------------------------------------- */
 
 static bool is_local(char c) {
     return pii_alnum(c) || (c && strchr("._%+-", c));
@@ -237,7 +239,7 @@ static Match match_email(const Scan *s, size_t at, Found *f) {
     return is_reserved(s->s + at + 1, n) ? OURS : REAL;
 }
 
-/* ---- IP addresses ---------------------------------------------------------------------------------------- */
+/* ---- IP addresses -------------------------------------------------------------------------------------- */
 
 /* Four numbers up to 255 without leading zeros. */
 static size_t ipv4_parse(const Scan *s, size_t i, uint8_t octet[4]) {
@@ -337,9 +339,10 @@ static Match match_ipv6(const Scan *s, size_t i, size_t run, Found *f) {
     return g[0] == 0x2001 && g[1] == 0x0db8 ? OURS : REAL;
 }
 
-/* ---- telephone numbers ----------------------------------------------------------------------------------- */
+/* ---- telephone numbers --------------------------------------------------------------------------------- */
 
-/* E.164: a country's code, and how many digits a national number has; codes of three digits by their first two. */
+/* E.164: a country's code, and how many digits a national number has; codes of three digits by their first
+ * two. */
 static int country_code(const char *d, int *least, int *most) {
     static const struct {
         uint16_t code;
@@ -365,7 +368,8 @@ static int country_code(const char *d, int *least, int *most) {
     return 0;
 }
 
-/* Digits from i on, single characters of " -./" and brackets between; where they stop. Not more than `most` digits. */
+/* Digits from i on, single characters of " -./" and brackets between; where they stop. Not more than `most`
+ * digits. */
 static size_t gather(const Scan *s, size_t i, int most, char *digits, int *n, int *groups) {
     size_t end = i;
     *n = 0, *groups = 0;
@@ -418,7 +422,7 @@ static Match match_after_word(const Scan *s, size_t i, size_t run, Found *f) {
     return n == 7 && !memcmp(d, "55501", 5) ? OURS : REAL;
 }
 
-/* ---- streets and names ----------------------------------------------------------------------------------- */
+/* ---- streets and names --------------------------------------------------------------------------------- */
 
 static bool one_of(const char *p, size_t n, const char *words) {
     for (const char *w = words; *w;) {
@@ -487,7 +491,7 @@ static Match match_name(const Scan *s, size_t i, Found *f) {
     return REAL;
 }
 
-/* ---- the scan -------------------------------------------------------------------------------------------- */
+/* ---- the scan ------------------------------------------------------------------------------------------ */
 
 enum { PASSED = 64 };
 
@@ -569,8 +573,9 @@ static int scrub_once(const Pii *p, const char *line, size_t n, Str *out, PiiCou
     return found;
 }
 
-/* What one pass takes out may have hidden something beside it ("Dr. Jane Roe6@host.org"), so a line in which something
- * was found is looked at again. Nothing that is looked for, nor what decides about it, reaches past a line's end. */
+/* What one pass takes out may have hidden something beside it ("Dr. Jane Roe6@host.org"), so a line in which
+ * something was found is looked at again. Nothing that is looked for, nor what decides about it, reaches past
+ * a line's end. */
 void pii_scrub(const Pii *p, const char *text, size_t n, Str *out, PiiCounts *counts) {
     enum { MOST_PASSES = 8 };
     Scan s = {text, n, 0, p->by_run};

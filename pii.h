@@ -1,8 +1,8 @@
 /* pii.h - floor 2: finding what identifies a person in a text, and putting something else in its place.
  *
- * One pass over the text: a vectorised search for the characters that such things cannot do without ('@' and digits),
- * then matchers of bounded length around each. What has a check digit must pass it; what has none must be written as
- * people write it, or stand after a word that says what it is ("Tel.", "SSN"). */
+ * One pass over the text: a vectorised search for the characters that such things cannot do without ('@' and
+ * digits), then matchers of bounded length around each. What has a check digit must pass it; what has none
+ * must be written as people write it, or stand after a word that says what it is ("Tel.", "SSN"). */
 #ifndef GPT_PII_H
 #define GPT_PII_H
 
@@ -38,10 +38,10 @@ const char *pii_mark(PiiKind k); /* "<EMAIL>" */
 
 typedef struct PiiOptions {
     unsigned kinds; /* bits 1 << PiiKind; 0: PII_DEFAULT */
-    const char
-        *secret; /* NULL: placeholders. Otherwise surrogates, a keyed hash of what they stand for: the same
-                         * address always becomes the same other one, in ranges that are set aside for examples or that
-                         * no issuer uses (example.com, 555-0100, 192.0.2.0/24, IBANs of no country, ...). */
+    /* NULL: placeholders. Otherwise surrogates, a keyed hash of what they stand for: the same address always
+     * becomes the same other one, in ranges that are set aside for examples or that no issuer uses
+     * (example.com, 555-0100, 192.0.2.0/24, IBANs of no country, ...). */
+    const char *secret;
 } PiiOptions;
 
 typedef struct PiiCounts {
@@ -55,7 +55,7 @@ Pii *pii_open(const PiiOptions *o, Err *e);
 void pii_close(Pii *p);
 uint64_t pii_fingerprint(const Pii *p); /* tells secrets apart without telling them; 0 without one */
 
-/* Appends the scrubbed text to *out and adds to *counts (which may be NULL). Any thread. Any bytes; UTF-8 stays UTF-8.
- * Scrubbed text has nothing left to scrub: doing it again changes nothing. */
+/* Appends the scrubbed text to *out and adds to *counts (which may be NULL). Any thread. Any bytes; UTF-8
+ * stays UTF-8. Scrubbed text has nothing left to scrub: doing it again changes nothing. */
 void pii_scrub(const Pii *p, const char *text, size_t n, Str *out, PiiCounts *counts);
 #endif

@@ -1,14 +1,14 @@
 /* pii_fake.c - floor 2, part of pii.c: surrogates, by a keyed hash of what they stand for.
  *
- * They look like the real thing and are none: names and numbers that are set aside for examples (RFC 2606, RFC 5737,
- * RFC 3849, 555-0100 to 0199), that no issuer uses (cards of 000000, SSNs of area 9xx and group 0x, NINOs of QQ, NIRs
- * of sex 9, Steuer-IDs of 0, IBANs of ZZ, codici fiscali of month F), or whose check is wrong in one certain way. So
- * the scanner knows them, and leaves them alone. */
+ * They look like the real thing and are none: names and numbers that are set aside for examples (RFC 2606,
+ * RFC 5737, RFC 3849, 555-0100 to 0199), that no issuer uses (cards of 000000, SSNs of area 9xx and group 0x,
+ * NINOs of QQ, NIRs of sex 9, Steuer-IDs of 0, IBANs of ZZ, codici fiscali of month F), or whose check is
+ * wrong in one certain way. So the scanner knows them, and leaves them alone. */
 #include "pii_impl.h"
 
 #include <string.h>
 
-/* ---- SipHash-2-4 (Aumasson and Bernstein 2012) ------------------------------------------------------------ */
+/* ---- SipHash-2-4 (Aumasson and Bernstein 2012) --------------------------------------------------------- */
 
 typedef struct Sip {
     uint64_t v[4];
@@ -43,7 +43,7 @@ uint64_t pii_siphash(const uint64_t key[2], const char *s, size_t n) {
     return h.v[0] ^ h.v[1] ^ h.v[2] ^ h.v[3];
 }
 
-/* ---- what surrogates are made of ------------------------------------------------------------------------- */
+/* ---- what surrogates are made of ----------------------------------------------------------------------- */
 
 /* A stream of choices that the key and the original decide. */
 typedef struct Dice {
@@ -93,7 +93,7 @@ static char digit(int v) {
     return (char)('0' + v % 10);
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------------------- */
 
 /* A zero, the other digits in some order, and one of them in another's place. */
 static void fake_steuer(Dice *d, char *c) {
@@ -132,7 +132,8 @@ static void fake_cf(Dice *d, char *c) {
     c[15] = pii_cf_check(c);
 }
 
-/* The 11-test's sum is 5 too much: the last digit, which counts -1, makes up for it unless that takes a 10. */
+/* The 11-test's sum is 5 too much: the last digit, which counts -1, makes up for it unless that takes a
+ * 10. */
 static void fake_bsn(Dice *d, char *c) {
     for (int sum = 10; sum == 10;) {
         for (int i = 0; i < 8; i++) c[i] = digit((int)roll(d, 10));
@@ -195,7 +196,7 @@ static void fake_number(Dice *d, PiiKind kind, const char *text, size_t n, Str *
     str_put(out, shaped, n);
 }
 
-/* ---- everything ------------------------------------------------------------------------------------------ */
+/* ---- everything ---------------------------------------------------------------------------------------- */
 
 static void fake_email(Dice *d, Str *out) {
     static const char *const tld[] = {"com", "org", "net"};
@@ -211,7 +212,8 @@ static void fake_phone(Dice *d, Str *out) {
     str_printf(out, "+1-%u-555-01%02u", area, roll(d, 100));
 }
 
-/* What does not depend on how it is written: small letters, in numbers without what stands between the digits. */
+/* What does not depend on how it is written: small letters, in numbers without what stands between the
+ * digits. */
 static uint64_t identity(const uint64_t key[2], PiiKind kind, const char *text, size_t n) {
     char plain[512];
     size_t k = 0;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* ---- check digits ---------------------------------------------------------------------------------------- */
+/* ---- check digits -------------------------------------------------------------------------------------- */
 
 static int value(char c) {
     return c - '0';
@@ -154,7 +154,8 @@ static Match is_bsn(const char *c) {
     return sum == 0 ? REAL : sum == 5 ? OURS : NO;
 }
 
-/* Who shares all with another gets letters for digits. A month has a letter; ours is one that no month has. */
+/* Who shares all with another gets letters for digits. A month has a letter; ours is one that no month
+ * has. */
 static Match is_cf(const char *c) {
     bool plain = pii_digit(c[9]) && pii_digit(c[10]);
     int day = plain ? number(c + 9, 2) % 40 : 1;
@@ -224,9 +225,9 @@ static Match is_trunk(const char *c) {
     return c[0] == '0' && c[1] != '0' ? REAL : NO;
 }
 
-/* ---- shapes ----------------------------------------------------------------------------------------------
- * d a digit, A a capital, c either, ~ a space, hyphen or nothing, = a space, hyphen or full stop (in one number all
- * are the same), anything else itself. */
+/* ---- shapes -----------------------------------------------------------------------------------------------
+ * d a digit, A a capital, c either, ~ a space, hyphen or nothing, = a space, hyphen or full stop (in one
+ * number all are the same), anything else itself. */
 
 typedef struct Shape {
     PiiKind kind;
@@ -314,7 +315,8 @@ static size_t fits(const Scan *s, size_t at, const char *shape, char *compact) {
     return i - at;
 }
 
-/* What stands before the first digit of a shape: 0 to 6 characters, and one more if a separator follows a letter. */
+/* What stands before the first digit of a shape: 0 to 6 characters, and one more if a separator follows a
+ * letter. */
 static size_t before_digit(const char *shape, bool *maybe_one_more) {
     size_t n = 0;
     *maybe_one_more = false;
@@ -373,7 +375,7 @@ void pii_shapes_by_run(uint64_t by_run[LONGEST_RUN]) {
             add_runs(strchr(shapes[i].shape, 'd'), separators, (uint64_t)1 << i, by_run);
 }
 
-/* ---- IBAN ------------------------------------------------------------------------------------------------ */
+/* ---- IBAN ---------------------------------------------------------------------------------------------- */
 
 /* Lengths by country, from the registry of SWIFT. */
 static int iban_length(const char *country) {

@@ -1,4 +1,5 @@
-/* pii_impl.h - floor 2: what pii.c (looking), pii_ids.c (numbers with rules) and pii_fake.c (surrogates) share. */
+/* pii_impl.h - floor 2: what pii.c (looking), pii_ids.c (numbers with rules) and pii_fake.c (surrogates)
+ * share. */
 #ifndef GPT_PII_IMPL_H
 #define GPT_PII_IMPL_H
 

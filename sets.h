@@ -1,7 +1,8 @@
 /* sets.h - floor 1: sets of numbers that grow together, more than memory holds.
  *
- * A forest of parents in a mapped file: what does not fit into memory the system keeps on the disk. A parent is never
- * larger than its child, so the root of a set is its smallest number, whatever the order of the unions. */
+ * A forest of parents in a mapped file: what does not fit into memory the system keeps on the disk. A parent
+ * is never larger than its child, so the root of a set is its smallest number, whatever the order of the
+ * unions. */
 #ifndef GPT_SETS_H
 #define GPT_SETS_H
 

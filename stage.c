@@ -11,7 +11,7 @@
 
 typedef unsigned long long ull;
 
-/* ---- lines of JSON --------------------------------------------------------------------------------------- */
+/* ---- lines of JSON ------------------------------------------------------------------------------------- */
 
 void json_put_string(Str *out, const char *s, size_t n) {
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
@@ -49,7 +49,7 @@ void item_put(Str *out, const Item *it, const char *text, size_t n, const char *
     str_puts(out, "}\n");
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 enum { CHUNK = 1 << 20, LONGEST = 1 << 28 };
 
@@ -104,10 +104,10 @@ static void chunk_free(Chunk *c) {
     *c = (Chunk){0};
 }
 
-/* ---- working --------------------------------------------------------------------------------------------- */
+/* ---- working ------------------------------------------------------------------------------------------- */
 
-/* A gzip member without a name or a time, so that the same text gives the same bytes. Level 1 takes half the time of
- * level 4, which is most of the time that a job takes, for a twelfth more bytes. */
+/* A gzip member without a name or a time, so that the same text gives the same bytes. Level 1 takes half the
+ * time of level 4, which is most of the time that a job takes, for a twelfth more bytes. */
 static void compress_member(Str *s) {
     z_stream z = {0};
     CHECK(s->n < UINT32_MAX, "a chunk of %zu bytes", s->n);
@@ -206,7 +206,7 @@ bool stage_file(const Stage *s, const char *path, OutFile *const out[STAGE_OUTS]
     return ok;
 }
 
-/* ---- jobs ------------------------------------------------------------------------------------------------ */
+/* ---- jobs ---------------------------------------------------------------------------------------------- */
 
 char *job_path(const Job *job, const char *name, int file) {
     Str s = {0};

@@ -1,15 +1,16 @@
-/* stage.h - floor 2: documents in, documents out: what the `gpt data` commands that drop or change documents share.
+/* stage.h - floor 2: documents in, documents out: what the `gpt data` commands that drop or change documents
+ * share.
  *
- * A job reads files of documents and writes, for each, two files of lines of JSON: those that stay and those that
- * do not. Chunks of documents are worked on by all threads and written in order as gzip members of their own, so the
- * bytes depend on neither the threads nor the machine. Every part of a job that is complete is on the disk under its
- * name; a job that was killed does only what is missing, and ends with the same bytes. */
+ * A job reads files of documents and writes, for each, two files of lines of JSON: those that stay and those
+ * that do not. Chunks of documents are worked on by all threads and written in order as gzip members of their
+ * own, so the bytes depend on neither the threads nor the machine. Every part of a job that is complete is on
+ * the disk under its name; a job that was killed does only what is missing, and ends with the same bytes. */
 #ifndef GPT_STAGE_H
 #define GPT_STAGE_H
 
 #include "docs.h"
 
-/* ---- chunks ---------------------------------------------------------------------------------------------- */
+/* ---- chunks -------------------------------------------------------------------------------------------- */
 
 typedef struct Item {
     Doc doc;    /* its text decoded */
@@ -43,14 +44,14 @@ typedef struct Stage {
 /* One input file. `out` are open files, or NULL where nothing is to be written; `tally` is added to. */
 bool stage_file(const Stage *s, const char *path, OutFile *const out[STAGE_OUTS], uint64_t *tally, Err *e);
 
-/* ---- lines of JSON --------------------------------------------------------------------------------------- */
+/* ---- lines of JSON ------------------------------------------------------------------------------------- */
 
 void json_put_string(Str *out, const char *s, size_t n); /* quoted and escaped */
 /* The line that the item came from, its text replaced if `text` is not NULL, and the members `extra`
  * (such as "\"a\": 1, \"b\": 2") added at its end if that is not NULL; with a newline. */
 void item_put(Str *out, const Item *it, const char *text, size_t n, const char *extra);
 
-/* ---- jobs ------------------------------------------------------------------------------------------------ */
+/* ---- jobs ---------------------------------------------------------------------------------------------- */
 
 typedef struct Job {
     const char *out;          /* folder */
@@ -60,16 +61,16 @@ typedef struct Job {
     bool done;                     /* set by job_open: all is there already */
 } Job;
 
-/* Begins, or goes on with what is in job->out. `what` (JSON) says everything that the results depend on, besides the
- * input files, which are known by name, size and time of change. A folder with another job in it is refused,
- * or emptied of that job's files if `overwrite`. */
+/* Begins, or goes on with what is in job->out. `what` (JSON) says everything that the results depend on,
+ * besides the input files, which are known by name, size and time of change. A folder with another job in it
+ * is refused, or emptied of that job's files if `overwrite`. */
 bool job_open(Job *job, const char *what, bool overwrite, Err *e);
 
 /* ["NAME", size, time of change] of a file that results depend on. */
 bool job_put_file(const char *path, Str *s, Err *e);
 
-/* Runs the stage over every file whose part is not there; `tally` [STAGE_TALLIES] is the sum over all parts. The
- * context of the work may change from file to file: `begin`, if not NULL, is called before each. */
+/* Runs the stage over every file whose part is not there; `tally` [STAGE_TALLIES] is the sum over all parts.
+ * The context of the work may change from file to file: `begin`, if not NULL, is called before each. */
 bool job_run(const Job *job, const Stage *s, void (*begin)(void *ctx, int file), void *ctx, uint64_t *tally,
              Err *e);
 

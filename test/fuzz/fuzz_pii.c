@@ -1,5 +1,5 @@
-/* fuzz_pii.c - any bytes: what pii_scrub() makes of them is bounded, is UTF-8 if they were, and stays as it is when it
- * is scrubbed again, with marks and with surrogates. */
+/* fuzz_pii.c - any bytes: what pii_scrub() makes of them is bounded, is UTF-8 if they were, and stays as it
+ * is when it is scrubbed again, with marks and with surrogates. */
 #include "pii.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* fuzz_stage.c - any bytes as a line of JSON with a text, and any as another text for it: the line that item_put()
- * makes reads back as that text, its other members as they were, with one more at the end. */
+/* fuzz_stage.c - any bytes as a line of JSON with a text, and any as another text for it: the line that
+ * item_put() makes reads back as that text, its other members as they were, with one more at the end. */
 #include "stage.h"
 
 #include <math.h>

@@ -56,7 +56,8 @@ static void run_job(DecontamJob *job, const char *dir, const char *input, const 
     free(out);
 }
 
-/* Random texts over two words: a document goes exactly if some 8 words of it are 8 words of the evaluation set. */
+/* Random texts over two words: a document goes exactly if some 8 words of it are 8 words of the evaluation
+ * set. */
 TEST(decontam_agrees_with_a_plain_search) {
     enum { N = 300, WORDS = 40 };
     const char *dir = test_dir();

@@ -14,7 +14,7 @@ static uint64_t rand_u64(uint64_t step, uint64_t i) {
     return (uint64_t)rand_u32(5, RAND_TEST, step, 2 * i) << 32 | rand_u32(5, RAND_TEST, step, 2 * i + 1);
 }
 
-/* ---- minhash.c ------------------------------------------------------------------------------------------- */
+/* ---- minhash.c ----------------------------------------------------------------------------------------- */
 
 static uint64_t permute_plainly(uint64_t a, uint64_t x, uint64_t b) {
     return (uint64_t)(((unsigned __int128)a * x + b) % MINHASH_P);
@@ -102,7 +102,8 @@ static void pair_of_sets(int trial, int n, int common, uint64_t *a, uint64_t *b)
 }
 
 /* How often sets of exactly known similarity share a band: 1 - (1 - s^8)^14, to four standard deviations. The
- * estimate of s from 112 bytes errs as it should, too: its variance is s (1 - s) / 112, a little more for chance. */
+ * estimate of s from 112 bytes errs as it should, too: its variance is s (1 - s) / 112, a little more for
+ * chance. */
 TEST(dedup_follows_the_s_curve) {
     enum { TRIALS = 600, N = 60 };
     static const int commons[] = {60, 58, 57, 53, 50, 45, 40, 30};
@@ -149,7 +150,7 @@ TEST(dedup_minhash_refuses) {
     EXPECT_ERR(&e, "1 to 64 words, not 65");
 }
 
-/* ---- sets.c ------------------------------------------------------------------------------------------------ */
+/* ---- sets.c -------------------------------------------------------------------------------------------- */
 
 TEST(dedup_sets_are_components) {
     enum { N = 500 };
@@ -172,7 +173,7 @@ TEST(dedup_sets_are_components) {
     free(path);
 }
 
-/* ---- dedup.c --------------------------------------------------------------------------------------------- */
+/* ---- dedup.c ------------------------------------------------------------------------------------------- */
 
 enum { GROUPS = 120, COPIES = 5, WORDS = 150 };
 static const int changed[COPIES] = {0, 0, 1, 3, 20}; /* words of each copy that are not the original's */

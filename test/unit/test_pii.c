@@ -1,5 +1,5 @@
-/* test_pii.c - pii.c on a set of invented data and of what only looks like it (test/golden/make_pii.py): precision and
- * recall by kind; surrogates; twice is once. */
+/* test_pii.c - pii.c on a set of invented data and of what only looks like it (test/golden/make_pii.py):
+ * precision and recall by kind; surrogates; twice is once. */
 #include "pii.h"
 #include "pii_impl.h"
 #include "test.h"
@@ -151,7 +151,7 @@ TEST(pii_streets_and_names) {
     pii_close(all), pii_close(most);
 }
 
-/* ---- surrogates ------------------------------------------------------------------------------------------ */
+/* ---- surrogates ---------------------------------------------------------------------------------------- */
 
 /* The vector of the paper's appendix A. */
 TEST(pii_siphash) {
@@ -195,7 +195,8 @@ TEST(pii_surrogates) {
     pii_close(one), pii_close(two);
 }
 
-/* Numbers keep their shape, and are known as ours, under any key: never real, and never a part of something else. */
+/* Numbers keep their shape, and are known as ours, under any key: never real, and never a part of something
+ * else. */
 TEST(pii_surrogates_are_known) {
     static const struct {
         PiiKind kind;
@@ -250,7 +251,7 @@ TEST(pii_short_secret_refused) {
     EXPECT_ERR(&e, "at least 16 bytes");
 }
 
-/* ---- twice is once --------------------------------------------------------------------------------------- */
+/* ---- twice is once ------------------------------------------------------------------------------------- */
 
 static void collect(const char *line, void *ctx) {
     Str text = {0}, want = {0};
