@@ -9,6 +9,9 @@ rm scripts/get_data.sh scripts/test.sh
 printf '#!/bin/sh\nexec "$ROOT"/scripts/get_data.sh --dry-run "$@"\n' >scripts/get_data.sh
 printf '#!/bin/sh\necho these are the tests that run now\n' >scripts/test.sh
 printf '#!/bin/sh\n' >bin/make
+# mpirun with what root or few cores need, or nothing where there is none.
+# shellcheck disable=SC2016
+printf '#!/bin/sh\nPATH=${PATH#*:}\nshift\nexec "$ROOT"/test/parallel/run.sh "$@"\n' >bin/mpirun
 cat >gpt <<'END'
 #!/bin/sh
 case $1 in
@@ -18,7 +21,7 @@ esac
 [ "$1 $2" != "data demo" ] || set -- "$@" --bytes 300000
 exec "$GPT" "$@"
 END
-chmod +x gpt bin/make scripts/get_data.sh scripts/test.sh
+chmod +x gpt bin/make bin/mpirun scripts/get_data.sh scripts/test.sh
 PATH=$PWD/bin:$PATH
 
 "$GPT" data demo --out stories.jsonl --bytes 200000 2>/dev/null
@@ -28,6 +31,8 @@ for part in train val; do
     "$GPT" data shard --input stories.jsonl --tokenizer data/gpt2-vocab --out data/fineweb10B --prefix fineweb_$part >log 2>&1 ||
         cat log
 done
+mkdir data/raw
+cp data/tinyshakespeare.txt data/raw
 mkdir data/hellaswag
 printf '{"ctx": "Once upon", "endings": [" a time", " a cat", " two", " it"], "label": 0}\n' >data/hellaswag/hellaswag_val.jsonl
 
