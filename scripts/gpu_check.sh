@@ -87,7 +87,7 @@ peer() {
 }
 
 # Seconds that a step may take: 475 in all, if each took all of them.
-declare -A limit=([build]=70 [ops]=40 [agree]=40 [sanitize]=75 [train]=70 [bench]=45 [peer]=135)
+declare -A limit=([build]=70 [ops]=40 [agree]=60 [sanitize]=75 [train]=70 [bench]=45 [peer]=115)
 steps=("$@")
 [ $# -gt 0 ] || steps=(build ops agree sanitize train bench peer)
 export -f build ops agree sanitize train bench peer
