@@ -270,15 +270,20 @@ static void end_line(Str *out, bool spaces, size_t *empty) {
     str_put(out, "\n", 1);
 }
 
-/* Bytes up to the next that needs a look: all but printable ASCII. */
+/* Printable ASCII. */
+static bool is_plain(char c) {
+    return (unsigned char)(c - 0x20) < 0x5f;
+}
+
+/* Bytes up to the next that needs a look. */
 static size_t plain_run(const char *p, size_t n) {
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         int odd = 0;
-        for (int k = 0; k < 16; k++) odd |= p[i + (size_t)k] < 0x20 || p[i + (size_t)k] == 0x7f;
+        for (int k = 0; k < 16; k++) odd |= !is_plain(p[i + (size_t)k]);
         if (odd) break;
     }
-    while (i < n && p[i] >= 0x20 && p[i] != 0x7f) i++;
+    while (i < n && is_plain(p[i])) i++;
     return i;
 }
 

@@ -39,9 +39,9 @@ static void *count_alloc(size_t bytes, const char *what, Err *e) {
  * for themselves. */
 static void expect_exact(const Config *c, const GptOptions *o) {
     Err e = {0};
-    GptMemory m;
-    size_t optimizer, total;
-    Optim optim;
+    GptMemory m = {0};
+    size_t optimizer, total = 0;
+    Optim optim = {0};
     allocated = 0;
     Gpt *g = gpt_create(&c->model, o, &e);
     EXPECT_OK(&e);
