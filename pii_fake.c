@@ -232,7 +232,10 @@ void pii_fake(const uint64_t key[2], PiiKind kind, const char *text, size_t n, S
     switch (kind) {
     case PII_EMAIL: fake_email(&d, out); break;
     case PII_PHONE: fake_phone(&d, out); break;
-    case PII_IPV4: str_printf(out, "%s.%u", nets[roll(&d, 3)], 1 + roll(&d, 254)); break;
+    case PII_IPV4:
+        str_puts(out, nets[roll(&d, 3)]);
+        str_printf(out, ".%u", 1 + roll(&d, 254));
+        break;
     case PII_IPV6:
         str_puts(out, "2001:db8");
         for (int i = 0; i < 6; i++) str_printf(out, ":%x", 1 + roll(&d, 65535));
