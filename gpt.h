@@ -75,6 +75,8 @@ bool gpt_memory(const ModelConfig *c, const GptOptions *o, GptMemory *mem, Err *
 Param *gpt_params(const ModelConfig *c, const GptOptions *o, int *n, int64_t *elements);
 /* Can this model be cut up so? The error names the choices there are. */
 bool gpt_grid_check(const ModelConfig *c, const GptOptions *o, Err *e);
+/* "1, 2, 3 or 6": what divides both a and b, for such messages. */
+void str_divisors(Str *s, int64_t a, int64_t b);
 /* Layers [*from, *to) of part k of n of the pipeline, cut so that the costliest part costs least (embedding and head
  * weigh as many layers as they have FLOPs of). */
 void gpt_stage(const ModelConfig *c, int n, int k, int *from, int *to);

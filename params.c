@@ -204,8 +204,7 @@ double gpt_flops_per_token(const ModelConfig *c, int64_t T) {
     return 6.0 * (double)gpt_count(c, false) + 6.0 * (double)(c->n_layer * c->n_embd * T);
 }
 
-/* "1, 2, 3 or 6": what divides both. */
-static void choices(Str *s, int64_t a, int64_t b) {
+void str_divisors(Str *s, int64_t a, int64_t b) {
     int64_t last = 0, n = 0;
     for (int64_t d = 1; d <= a; d++)
         if (a % d == 0 && b % d == 0) last = d;
@@ -220,7 +219,7 @@ bool gpt_grid_check(const ModelConfig *c, const GptOptions *given, Err *e) {
     Str s = {0};
     bool ok = true;
     if (c->n_head % tp || model_inner(c) % tp) {
-        choices(&s, c->n_head, model_inner(c));
+        str_divisors(&s, c->n_head, model_inner(c));
         ok = err_usage(
             e, "config: parallel.tensor=%lld does not divide %lld heads and %lld hidden units; it can be %s",
             (long long)tp, (long long)c->n_head, (long long)model_inner(c), s.p);

@@ -126,18 +126,12 @@ static bool resolve_model(Run *r, Err *e) {
 
 /* ---- the grid of ranks ----------------------------------------------------------------------------------- */
 
-/* "1, 2 or 4": the divisors of n. */
-static void print_divisors(Str *s, int64_t n) {
-    for (int64_t d = 1; d <= n; d++)
-        if (n % d == 0) str_printf(s, "%s%lld", d == 1 ? "" : d == n ? " or " : ", ", (long long)d);
-}
-
 static bool choose_grid(Run *r, Err *e) {
     Config *c = &r->c;
     const int64_t N = comm_world(), model = c->parallel.tensor * c->parallel.pipeline;
     Str s = {0};
     bool ok = N % model == 0;
-    print_divisors(&s, N);
+    str_divisors(&s, N, N);
     if (!ok)
         err_usage(
             e,

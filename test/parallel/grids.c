@@ -172,7 +172,8 @@ static void print_case(const Case *c) {
 /* In fp32 only the order of sums differs. In bf16 so does what is rounded: sums over a tensor group are made of
  * rounded parts. */
 static void try_case(const Case *c) {
-    const double bound[2] = {1e-5, 1e-2};
+    /* Of losses, norms and weights: a few times what was seen on all grids of up to eight ranks. */
+    static const double bound[2][3] = {{1e-6, 1e-5, 1e-4}, {1e-3, 2e-2, 3e-2}};
     Err e = {0};
     const Grid g = grid_at(c->dp, c->pp, c->tp, comm_world_rank());
     if (g.ranks > comm_world()) return;
@@ -185,8 +186,8 @@ static void try_case(const Case *c) {
         double d[3] = {worst_of(curve.loss, r->curve.loss), worst_of(curve.norm, r->curve.norm),
                        weights_differ(m, r->m)};
         comm_host_max(comm, d, 3);
-        const bool ok =
-            d[0] <= bound[c->compute] && d[1] <= 10 * bound[c->compute] && d[2] <= 10 * bound[c->compute];
+        const double *most = bound[c->compute];
+        const bool ok = d[0] <= most[0] && d[1] <= most[1] && d[2] <= most[2];
         ok ? passed++ : failed++;
         if (grid_is_root(&g)) {
             printf("%s", ok ? "ok      " : "FAILED  ");
