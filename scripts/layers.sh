@@ -9,7 +9,7 @@ floor() {
     clean | stats) echo 3 ;;
     curate | curate_config | curate_explain | report) echo 4 ;;
     util | trace | unicode | unicode_gpt1 | unicode_words) echo 0 ;;
-    docs | words | keys | ops | ptx | cuda | attention | cpu | cpu_kernel | cpu_linear | cpu_attention) echo 1 ;;
+    docs | words | keys | mixture | ops | ptx | cuda | attention | cpu | cpu_kernel | cpu_linear | cpu_attention) echo 1 ;;
     cuda_sizes) echo 1 ;; # of ops.h: what both gpt.cu and a plan without it need to know
     comm | comm_check | comm_mpi | comm_nccl | comm_watch | comm_wire) echo 1 ;;
     tokenizer | tokenizer_impl | tokenizer_files | tokenizer_train | tokenizer_gpt1 | dataloader | shard | config | safetensors | demo | demo_grammar | schedule) echo 2 ;;
