@@ -1,6 +1,8 @@
 /* classifier.c - floor 2: see classifier.h: opening a model, asking it, and deciding. */
 #include "classifier_impl.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,32 +112,71 @@ bool keep_before(Keep a, Keep b) {
     return a.score != b.score ? a.score > b.score : a.hash < b.hash;
 }
 
-/* Hoare's selection: afterwards all[k] is what sorting would put there. */
-static void select_nth(Keep *all, size_t n, size_t k) {
-    for (size_t lo = 0, hi = n; hi - lo > 1;) {
-        Keep pivot = all[lo + (hi - lo - 1) / 2]; /* not the last one, so that both parts hold something */
-        size_t i = lo, j = hi - 1;
-        for (;; i++, j--) {
-            while (keep_before(all[i], pivot)) i++;
-            while (keep_before(pivot, all[j])) j--;
-            if (i >= j) break;
-            Keep swap = all[i];
-            all[i] = all[j];
-            all[j] = swap;
-        }
-        if (k <= j)
-            hi = j + 1;
-        else
-            lo = j + 1;
-    }
+/* Where a document stands is a number of eight digits of 16 bits: the score's bits, turned over (those of numbers from
+ * 0 on sort as the numbers do), then the hash. The first digit's is the first of the order. */
+enum { KEEP_DIGITS = 8, KEEP_VALUES = 1 << 16, KEEP_BUFFER = 4096 };
+
+typedef struct KeepOrder {
+    uint64_t word[2];
+} KeepOrder;
+
+static KeepOrder keep_order(Keep k) {
+    KeepOrder o = {{0, k.hash}};
+    memcpy(&o.word[0], &k.score, sizeof k.score);
+    o.word[0] = ~o.word[0];
+    return o;
 }
 
-Keep keep_share(Keep *all, size_t n, double share) {
-    CHECK(n && share > 0 && share <= 1);
-    double want = floor(share * (double)n + 0.5);
-    size_t k = want < 1 ? 1 : want > (double)n ? n : (size_t)want;
-    select_nth(all, n, k - 1);
-    return all[k - 1];
+static int digit_shift(int digit) {
+    return 48 - digit % 4 * 16;
+}
+
+/* Are the first `digits` of both the same? */
+static bool same_start(KeepOrder a, KeepOrder b, int digits) {
+    if (digits > 4 && a.word[0] != b.word[0]) return false;
+    int last = digits > 4;
+    return !digits || (a.word[last] ^ b.word[last]) >> digit_shift(digits - 1) == 0;
+}
+
+/* Counts the values of a digit among those that start as `start` does. */
+static bool count_digit(const char *path, KeepOrder start, int digit, uint64_t *count, Err *e) {
+    Keep some[KEEP_BUFFER];
+    FILE *f = fopen(path, "rb");
+    if (!f) return err_set(e, "%s: cannot open: %s", path, strerror(errno));
+    for (size_t got; (got = fread(some, sizeof *some, KEEP_BUFFER, f)) > 0;)
+        for (size_t i = 0; i < got; i++) {
+            KeepOrder o = keep_order(some[i]);
+            if (same_start(o, start, digit)) count[o.word[digit / 4] >> digit_shift(digit) & 0xffff]++;
+        }
+    bool ok = !ferror(f) || err_set(e, "%s: cannot read", path);
+    fclose(f);
+    return ok;
+}
+
+bool keep_share(const char *const *files, int n, double share, Keep *last, uint64_t *all, Err *e) {
+    CHECK(share > 0 && share <= 1);
+    uint64_t *count = xmalloc(KEEP_VALUES * sizeof *count), rank = 0;
+    KeepOrder at = {{0, 0}};
+    bool ok = true;
+    *all = 0;
+    for (int digit = 0; digit < KEEP_DIGITS && ok; digit++) {
+        memset(count, 0, KEEP_VALUES * sizeof *count);
+        for (int i = 0; i < n && ok; i++) ok = count_digit(files[i], at, digit, count, e);
+        if (!digit && ok) {
+            for (int v = 0; v < KEEP_VALUES; v++) *all += count[v];
+            if (!*all) break;
+            double want = floor(share * (double)*all + 0.5);
+            rank = want < 1 ? 0 : (uint64_t)want - 1;
+        }
+        uint64_t v = 0;
+        while (ok && v < KEEP_VALUES && rank >= count[v]) rank -= count[v++];
+        at.word[digit / 4] |= v << digit_shift(digit);
+    }
+    free(count);
+    at.word[0] = ~at.word[0];
+    memcpy(&last->score, &at.word[0], sizeof last->score);
+    last->hash = at.word[1];
+    return ok;
 }
 
 bool keep_pareto(Keep k, double alpha, uint64_t seed) {

@@ -75,9 +75,10 @@ typedef struct Keep {
 
 /* Does a go before b? The higher score does; of equal ones the smaller hash. */
 bool keep_before(Keep a, Keep b);
-/* The last one of the share of the `n` documents (rounded to nearest, and at least one) that goes before the others: keep
- * those that do not come after it. Reorders `all`. */
-Keep keep_share(Keep *all, size_t n, double share);
+/* The last one of the share of all documents (rounded to nearest, and at least one) that goes before the others: keep
+ * those that do not come after it. Each of the n files holds Keeps, as they lie in memory; no more than a buffer of
+ * them is held at a time. Scores are 0 or more. *all is how many there are; *last makes sense if there are any. */
+bool keep_share(const char *const *files, int n, double share, Keep *last, uint64_t *all, Err *e);
 /* GPT-3's rule: yes if a Pareto number of shape `alpha` (9 there; numpy's, so it begins at 0) is above 1 - score. */
 bool keep_pareto(Keep k, double alpha, uint64_t seed);
 #endif

@@ -31,6 +31,8 @@ typedef struct Run {
     int n_units;
     int outer, inner; /* threads over units, and within one */
     CleanModels models;
+    double limit[N_RULES]; /* the config's, and what the run found */
+    Keep last;             /* of those that are kept */
 } Run;
 
 typedef struct FileList {
@@ -108,6 +110,14 @@ typedef struct Frame {
     uint32_t file, n_url;
     uint64_t n, offset, line;
 } Frame;
+
+static void put_frame(Str *s, const Frame *f, const char *url, const char *text) {
+    static const char zeros[8];
+    str_put(s, f, sizeof *f);
+    str_put(s, url, f->n_url);
+    str_put(s, text, f->n);
+    str_put(s, zeros, -(f->n_url + f->n) % 8);
+}
 
 static size_t frame_size(const Frame *f) {
     return (sizeof *f + f->n_url + f->n + 7) / 8 * 8;
@@ -189,10 +199,7 @@ static void extract_block(const Run *r, ReadBlock *b, Cleaner *c) {
             continue;
         }
         Frame f = {(uint32_t)b->file[i], (uint32_t)raw->url.n, n, raw->offset, raw->line};
-        str_put(&b->frames, &f, sizeof f);
-        str_put(&b->frames, raw->url.p, raw->url.n);
-        str_put(&b->frames, text, n);
-        str_put(&b->frames, "\0\0\0\0\0\0\0", frame_size(&f) - sizeof f - f.n_url - n);
+        put_frame(&b->frames, &f, raw->url.p, text);
         hash_text(&r->job->config, text, n, number++, &b->seen);
     }
 }
@@ -281,30 +288,45 @@ static bool read_unit(const Run *r, int u, Err *e) {
     return ok;
 }
 
-/* ---- the last stage: text to verdicts -------------------------------------------------------------------- */
+/* ---- the stages that judge: text to verdicts ------------------------------------------------------------- */
+
+/* What is said of a document. Where only a run knows which are kept, documents wait in .held files: frames, with a
+ * verdict behind each. */
+typedef struct Verdict {
+    uint64_t order; /* of the document in the run, from 1 */
+    uint64_t hash;  /* of its text */
+    int64_t reason; /* why it is dropped; -1: it is not, so far */
+    double value[N_RULE_MEASURES];
+} Verdict;
 
 typedef struct JudgeBlock {
-    const Frame *first; /* in the mapped .text file */
+    const Frame *first; /* in the mapped file */
     int n;
     int32_t number; /* of its first document within the unit */
-    Str text, clean, dropped, clean_gz, dropped_gz;
+    Str text, out[2], gz;
     Stats stats;
 } JudgeBlock;
 
-typedef struct Judge {
+typedef struct Judge Judge;
+typedef void (*JudgeFn)(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c);
+
+struct Judge {
     const Run *run;
     int unit;
+    JudgeFn document;
+    bool last;   /* it writes documents: those that stay, and others; else it holds them, and their scores */
+    size_t tail; /* bytes of what stands behind each frame */
     Map map;
     size_t at; /* of the next frame */
     int32_t number;
     Drop *drop;
     size_t n_drops;
-    OutFile clean, dropped;
+    OutFile out[2];
     Stats *stats;
-} Judge;
+};
 
-static const Frame *next_frame(const Frame *f) {
-    return (const Frame *)(const void *)((const char *)f + frame_size(f));
+static const Frame *next_frame(const Judge *j, const Frame *f) {
+    return (const Frame *)(const void *)((const char *)f + frame_size(f) + j->tail);
 }
 
 /* A gzip member of n bytes. */
@@ -335,15 +357,18 @@ static void put_where(Str *json, const Frame *f, const char *file) {
 }
 
 static void put_document(Str *json, const Frame *f, const char *file, const char *text, size_t n,
-                         const Judgement *v, const char *reason) {
+                         const Verdict *v) {
+    const char *before = ", \"scores\": {";
     str_puts(json, "{\"text\": ");
     doc_put_json(json, text, n);
     put_where(json, f, file);
-    if (reason) str_printf(json, ", \"reason\": \"%s\"", reason);
-    for (int m = 0; v && m < N_RULE_MEASURES; m++)
-        if (!isnan(v->value[m]))
-            str_printf(json, "%s\"%s\": %.5g", m ? ", " : ", \"scores\": {", measure_names[m], v->value[m]);
-    str_puts(json, v ? "}}\n" : "}\n");
+    if (v->reason >= 0) str_printf(json, ", \"reason\": \"%s\"", reason_name((int)v->reason));
+    for (int m = 0; m < N_RULE_MEASURES; m++) {
+        if (isnan(v->value[m])) continue;
+        str_printf(json, "%s\"%s\": %.5g", before, measure_names[m], v->value[m]);
+        before = ", ";
+    }
+    str_puts(json, before[2] ? "}\n" : "}}\n");
 }
 
 /* The first drop of a document, or what follows. */
@@ -376,39 +401,89 @@ static size_t drop_lines(const Judge *j, size_t at, int32_t doc, char *text, siz
     return out ? out - 1 : 0;
 }
 
+static bool is_written(const Judge *j, const Verdict *v) {
+    return v->reason < 0 || (double)(hash_mix(v->order) >> 11) * 0x1p-53 < j->run->job->config.dropped;
+}
+
+/* All that can be said of a document has been said. */
+static void settle(const Judge *j, JudgeBlock *b, const Frame *f, const char *text, size_t n,
+                   const Verdict *v, Cleaner *c) {
+    if (v->reason < 0) {
+        stats_kept(&b->stats, n);
+        clean_scrub(c, &text, &n, &b->stats.anonymised);
+    } else {
+        stats_dropped(&b->stats, (int)v->reason, n);
+    }
+    if (is_written(j, v)) put_document(&b->out[v->reason >= 0], f, j->run->file[f->file], text, n, v);
+}
+
+/* It waits; if it may be kept, its score is what it waits for. */
+static void hold(JudgeBlock *b, const Frame *f, const char *text, size_t n, const Verdict *v) {
+    Frame left = *f;
+    Keep k = {v->value[M_SCORE], v->hash};
+    left.n = n;
+    put_frame(&b->out[0], &left, (const char *)(f + 1), text);
+    str_put(&b->out[0], v, sizeof *v);
+    if (v->reason < 0) str_put(&b->out[1], &k, sizeof k);
+}
+
 static void judge_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c) {
-    const CurateConfig *config = &j->run->job->config;
-    const char *file = j->run->file[f->file], *reason = NULL, *body = (const char *)(f + 1) + f->n_url;
-    uint64_t order = (uint64_t)j->unit << 32 | (uint32_t)(number + 1);
+    const char *file = j->run->file[f->file], *body = (const char *)(f + 1) + f->n_url;
+    Verdict v = {.order = (uint64_t)j->unit << 32 | (uint32_t)(number + 1), .reason = -1};
     size_t at = find_drop(j, number), n = f->n;
-    Judgement v;
     bool listed = at < j->n_drops && j->drop[at].doc == number;
-    bool twice = listed && j->drop[at].line == SEEN_DOCUMENT;
     b->text.n = 0;
     str_put(&b->text, body, n);
-    if (twice) {
-        stats_dropped(&b->stats, REASON_DUPLICATE, n);
-        reason = reason_name(REASON_DUPLICATE);
+    if (listed && j->drop[at].line == SEEN_DOCUMENT) {
+        v.reason = REASON_DUPLICATE;
+        for (int m = 0; m < N_RULE_MEASURES; m++) v.value[m] = NAN;
     } else {
+        Judgement is;
         if (listed) n = drop_lines(j, at, number, b->text.p, n, &b->stats.duplicate_lines);
-        n = clean_judge(c, b->text.p, n, &v);
-        stats_judged(&b->stats, &v, config->clean.limit, b->text.p, n, file, order);
-        if (!n || v.broken >= 0) reason = reason_name(n ? v.broken : REASON_EMPTY);
+        n = clean_judge(c, b->text.p, n, &is);
+        stats_judged(&b->stats, &is, j->run->limit, b->text.p, n, file, v.order);
+        if (!n || is.broken >= 0) v.reason = n ? is.broken : REASON_EMPTY;
+        memcpy(v.value, is.value, sizeof v.value);
+        v.hash = hash_bytes(b->text.p, n, SEED_DOCUMENT);
     }
-    const char *text = b->text.p;
-    if (!reason) clean_scrub(c, &text, &n, &b->stats.anonymised);
-    bool write = !reason || (double)(hash_mix(order) >> 11) * 0x1p-53 < config->dropped;
-    if (write) put_document(reason ? &b->dropped : &b->clean, f, file, text, n, twice ? NULL : &v, reason);
+    if (j->last || !is_written(j, &v))
+        settle(j, b, f, b->text.p, n, &v, c);
+    else
+        hold(b, f, b->text.p, n, &v);
+}
+
+/* A document that was held: is it among those that are kept? */
+static void keep_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c) {
+    const CurateConfig *config = &j->run->job->config;
+    const char *text = (const char *)(f + 1) + f->n_url;
+    Verdict v;
+    (void)number;
+    memcpy(&v, (const char *)f + frame_size(f), sizeof v);
+    if (v.reason < 0) {
+        Keep k = {v.value[M_SCORE], v.hash};
+        bool kept = isnan(config->keep.share)
+                        ? keep_pareto(k, config->keep.pareto, (uint64_t)config->keep.seed)
+                        : !keep_before(j->run->last, k);
+        stats_rule(&b->stats, R_KEEP, !kept, k.score, j->run->limit[R_KEEP], text, f->n,
+                   j->run->file[f->file], v.order);
+        if (!kept) v.reason = R_KEEP;
+    }
+    settle(j, b, f, text, f->n, &v, c);
 }
 
 static void judge_block(const Judge *j, JudgeBlock *b, Cleaner *c) {
     const Frame *f = b->first;
-    int level = (int)j->run->job->config.gzip_level;
-    b->clean.n = b->dropped.n = b->clean_gz.n = b->dropped_gz.n = 0;
+    b->out[0].n = b->out[1].n = 0;
     memset(&b->stats, 0, sizeof b->stats);
-    for (int i = 0; i < b->n; i++, f = next_frame(f)) judge_document(j, b, f, b->number + i, c);
-    if (b->clean.n) gzip_put(&b->clean_gz, b->clean.p, b->clean.n, level);
-    if (b->dropped.n) gzip_put(&b->dropped_gz, b->dropped.p, b->dropped.n, level);
+    for (int i = 0; i < b->n; i++, f = next_frame(j, f)) j->document(j, b, f, b->number + i, c);
+    for (int i = 0; i < 2 && j->last; i++) {
+        Str plain = b->out[i];
+        if (!plain.n) continue;
+        b->gz.n = 0;
+        gzip_put(&b->gz, plain.p, plain.n, (int)j->run->job->config.gzip_level);
+        b->out[i] = b->gz;
+        b->gz = plain;
+    }
 }
 
 /* The next frames of the unit; b->n is 0 at its end. */
@@ -419,12 +494,12 @@ static bool take_block(Judge *j, JudgeBlock *b, Err *e) {
     for (b->n = 0; b->n < BLOCK_DOCS && bytes < BLOCK_BYTES && j->at < j->map.n; b->n++, j->number++) {
         const Frame *f = (const Frame *)(const void *)(j->map.p + j->at);
         size_t left = j->map.n - j->at;
-        if (left < sizeof *f || f->n > left || f->n_url > left || frame_size(f) > left ||
+        if (left < sizeof *f || f->n > left || f->n_url > left || frame_size(f) + j->tail > left ||
             f->file >= (uint32_t)j->run->n_files)
             return err_set(e, "%s/work: unit %d is damaged; remove the folder and start again",
                            j->run->job->out, j->unit);
         bytes += f->n;
-        j->at += frame_size(f);
+        j->at += frame_size(f) + j->tail;
     }
     return true;
 }
@@ -438,9 +513,8 @@ static bool judge_blocks(Judge *j, JudgeBlock *blocks, int n_blocks, Cleaner **c
 #pragma omp parallel for schedule(dynamic) num_threads(j->run->inner)
         for (int i = 0; i < n; i++) judge_block(j, &blocks[i], cleaners[omp_get_thread_num()]);
         for (int i = 0; i < n; i++) {
-            file_put(&j->clean, blocks[i].clean_gz.p, blocks[i].clean_gz.n);
-            file_put(&j->dropped, blocks[i].dropped_gz.p, blocks[i].dropped_gz.n);
-            stats_merge(j->stats, &blocks[i].stats, j->run->job->config.clean.limit);
+            for (int k = 0; k < 2; k++) file_put(&j->out[k], blocks[i].out[k].p, blocks[i].out[k].n);
+            stats_merge(j->stats, &blocks[i].stats, j->run->limit);
         }
     }
     return true;
@@ -454,44 +528,70 @@ static void finish_gzip(OutFile *f, int level) {
     str_free(&s);
 }
 
-static bool judge_open(Judge *j, Err *e) {
+static bool judge_open(Judge *j, const char *in, Err *e) {
     const Run *r = j->run;
-    char *text = unit_path(r, "work/", j->unit, ".text"), *drops = unit_path(r, "work/", j->unit, ".drop"),
-         *clean = unit_path(r, "clean_", j->unit, ".jsonl.gz"),
-         *dropped = unit_path(r, "dropped_", j->unit, ".jsonl.gz");
+    char *drops = unit_path(r, "work/", j->unit, ".drop"),
+         *out[2] = {unit_path(r, j->last ? "clean_" : "work/", j->unit, j->last ? ".jsonl.gz" : ".held"),
+                    unit_path(r, j->last ? "dropped_" : "work/", j->unit, j->last ? ".jsonl.gz" : ".scores")};
     struct stat st;
-    bool ok = stat(text, &st) == 0 || err_set(e, "%s: %s", text, strerror(errno));
-    if (ok && st.st_size) ok = map_open(&j->map, text, e);
-    ok = ok && seen_drops(drops, &j->drop, &j->n_drops, e) && file_create(&j->clean, clean, e) &&
-         file_create(&j->dropped, dropped, e);
-    free(text), free(drops), free(clean), free(dropped);
+    bool ok = stat(in, &st) == 0 || err_set(e, "%s: %s", in, strerror(errno));
+    if (ok && st.st_size) ok = map_open(&j->map, in, e);
+    ok = ok && seen_drops(drops, &j->drop, &j->n_drops, e);
+    for (int i = 0; i < 2; i++) {
+        ok = ok && file_create(&j->out[i], out[i], e);
+        free(out[i]);
+    }
+    free(drops);
+    return ok;
+}
+
+/* From a unit's file `from` to its documents, or to what waits; then that file is not needed any more. */
+static bool judge_file(Judge *j, const char *from, const char *done, Err *e) {
+    const Run *r = j->run;
+    int n_blocks = r->inner > 1 ? 4 * r->inner : 1;
+    JudgeBlock *blocks = xcalloc((size_t)n_blocks, sizeof *blocks);
+    Cleaner **cleaners = cleaners_new(r);
+    char *mark = unit_path(r, "work/", j->unit, done), *in = unit_path(r, "work/", j->unit, from);
+    j->stats = xcalloc(1, sizeof *j->stats);
+    j->out[0].fd = j->out[1].fd = -1;
+    bool ok = judge_open(j, in, e) && judge_blocks(j, blocks, n_blocks, cleaners, e);
+    for (int i = 0; i < 2 && ok; i++) {
+        if (j->last) finish_gzip(&j->out[i], (int)r->job->config.gzip_level);
+        ok = file_commit(&j->out[i], e);
+    }
+    ok = ok && stats_save(j->stats, mark, e);
+    file_abandon(&j->out[0]), file_abandon(&j->out[1]);
+    map_close(&j->map);
+    if (ok) unlink(in);
+    for (int i = 0; i < n_blocks; i++) {
+        JudgeBlock *b = &blocks[i];
+        str_free(&b->text), str_free(&b->out[0]), str_free(&b->out[1]), str_free(&b->gz);
+    }
+    free(blocks);
+    cleaners_free(r, cleaners);
+    free(j->drop), free(j->stats), free(mark), free(in);
     return ok;
 }
 
 static bool judge_unit(const Run *r, int u, Err *e) {
-    Judge j = {.run = r, .unit = u, .clean = {.fd = -1}, .dropped = {.fd = -1}};
-    int n_blocks = r->inner > 1 ? 4 * r->inner : 1, level = (int)r->job->config.gzip_level;
-    JudgeBlock *blocks = xcalloc((size_t)n_blocks, sizeof *blocks);
-    Cleaner **cleaners = cleaners_new(r);
-    char *done = unit_path(r, "work/", u, ".judged"), *text = unit_path(r, "work/", u, ".text");
-    j.stats = xcalloc(1, sizeof *j.stats);
-    bool ok = judge_open(&j, e) && judge_blocks(&j, blocks, n_blocks, cleaners, e);
-    if (ok) {
-        finish_gzip(&j.clean, level);
-        finish_gzip(&j.dropped, level);
-        ok = file_commit(&j.clean, e) && file_commit(&j.dropped, e) && stats_save(j.stats, done, e);
-    }
-    file_abandon(&j.clean), file_abandon(&j.dropped);
-    map_close(&j.map);
-    if (ok) unlink(text);
-    for (int i = 0; i < n_blocks; i++) {
-        JudgeBlock *b = &blocks[i];
-        str_free(&b->text), str_free(&b->clean), str_free(&b->dropped);
-        str_free(&b->clean_gz), str_free(&b->dropped_gz);
-    }
-    free(blocks);
-    cleaners_free(r, cleaners);
-    free(j.drop), free(j.stats), free(done), free(text);
+    Judge j = {.run = r, .unit = u, .document = judge_document, .last = curate_keeps_all(&r->job->config)};
+    return judge_file(&j, ".text", ".judged", e);
+}
+
+static bool keep_unit(const Run *r, int u, Err *e) {
+    Judge j = {.run = r, .unit = u, .document = keep_document, .last = true, .tail = sizeof(Verdict)};
+    return judge_file(&j, ".held", ".kept", e);
+}
+
+/* The threshold of a share, from the scores of all units. */
+static bool find_threshold(Run *r, Err *e) {
+    char **scores = xmalloc((size_t)r->n_units * sizeof *scores);
+    uint64_t all = 0;
+    for (int u = 0; u < r->n_units; u++) scores[u] = unit_path(r, "work/", u, ".scores");
+    bool ok =
+        keep_share((const char *const *)scores, r->n_units, r->job->config.keep.share, &r->last, &all, e);
+    if (ok && all) r->limit[R_KEEP] = r->last.score;
+    names_free(scores, r->n_units);
     return ok;
 }
 
@@ -524,6 +624,13 @@ static bool for_units(const Run *r, const char *what, const char *done,
         if (errs[u].code) *e = errs[u], ok = false;
     free(errs);
     return ok;
+}
+
+/* Of the documents that were held, to keep some. */
+static bool keep_some(Run *r, Err *e) {
+    const CurateConfig *c = &r->job->config;
+    return curate_keeps_all(c) ||
+           ((isnan(c->keep.share) || find_threshold(r, e)) && for_units(r, "keep", ".kept", keep_unit, e));
 }
 
 static bool find_seen(const Run *r, Err *e) {
@@ -575,15 +682,16 @@ static bool claim_folder(const Run *r, Err *e) {
 
 static bool report(const Run *r, double seconds, Err *e) {
     Stats *all = xcalloc(1, sizeof *all), *one = xmalloc(sizeof *one);
-    const double *limit = r->job->config.clean.limit;
+    static const char *const stage[] = {".read", ".judged", ".kept"};
+    int stages = curate_keeps_all(&r->job->config) ? 2 : 3;
     bool ok = true;
-    for (int u = 0; u < r->n_units && ok; u++) {
-        char *read = unit_path(r, "work/", u, ".read"), *judged = unit_path(r, "work/", u, ".judged");
-        ok = stats_load(one, read, e) && (stats_merge(all, one, limit), stats_load(one, judged, e));
-        if (ok) stats_merge(all, one, limit);
-        free(read), free(judged);
+    for (int i = 0; i < r->n_units * stages && ok; i++) {
+        char *path = unit_path(r, "work/", i / stages, stage[i % stages]);
+        ok = stats_load(one, path, e);
+        if (ok) stats_merge(all, one, r->limit);
+        free(path);
     }
-    ok = ok && report_write(r->job->out, all, limit, seconds, e);
+    ok = ok && report_write(r->job->out, all, r->limit, seconds, e);
     if (ok) {
         note("%s: %llu of %llu documents kept, %llu of %llu bytes; %llu problems; %.1f MB/s", r->job->out,
              (unsigned long long)all->kept, (unsigned long long)all->documents,
@@ -594,15 +702,15 @@ static bool report(const Run *r, double seconds, Err *e) {
     return ok;
 }
 
-static bool run_stages(const Run *r, Err *e) {
+static bool run_stages(Run *r, Err *e) {
     char *finished = path_join(r->job->out, "report.json"), *work = path_join(r->job->out, "work");
     double start = now_seconds();
     bool done = path_exists(finished) && !path_exists(work), ok = claim_folder(r, e);
     if (ok && done) note("%s: is finished already", r->job->out);
     if (ok && !done)
         ok = for_units(r, "read", ".read", read_unit, e) && find_seen(r, e) &&
-             for_units(r, "judge", ".judged", judge_unit, e) && report(r, now_seconds() - start, e) &&
-             dir_remove(work, e);
+             for_units(r, "judge", ".judged", judge_unit, e) && keep_some(r, e) &&
+             report(r, now_seconds() - start, e) && dir_remove(work, e);
     free(finished), free(work);
     return ok;
 }
@@ -610,7 +718,7 @@ static bool run_stages(const Run *r, Err *e) {
 bool curate_run(const CurateJob *job, Err *e) {
     FileList list = {0};
     Run r = {.job = job};
-    bool ok = true;
+    bool ok = curate_check(&job->config, e);
     for (int i = 0; i < job->n_inputs && ok; i++) ok = list_input(&list, job->inputs[i], e);
     if (ok && !list.n) ok = err_set(e, "%s: holds no file that can be read here", job->inputs[0]);
     r.file = list.path, r.n_files = list.n;
@@ -620,6 +728,7 @@ bool curate_run(const CurateJob *job, Err *e) {
         r.outer = threads < r.n_units ? threads : r.n_units;
         r.inner = threads / r.outer;
         omp_set_max_active_levels(2);
+        memcpy(r.limit, job->config.clean.limit, sizeof r.limit);
         ok = clean_models_open(&r.models, &job->config.clean, e) && run_stages(&r, e);
         clean_models_close(&r.models);
     }

@@ -4,6 +4,7 @@
  *   read    raw bytes to normalised text, and the hashes of its documents and lines
  *   seen    which of them stood earlier in the run
  *   judge   what is left is measured and judged, and written
+ *   keep    if only a share of it is to be kept: the threshold follows from all scores of the run, so it is written here
  * Each stage leaves a file per unit that appears whole or not at all, so a run that was killed goes on from there, and
  * the result is the same, byte for byte; nor does it depend on the number of threads. */
 #ifndef GPT_CURATE_H
@@ -18,6 +19,12 @@ typedef struct CurateConfig {
         bool documents, lines;
         int64_t min_line, memory_mb; /* characters of the shortest line that counts */
     } duplicates;
+    struct {
+        double
+            share; /* of the documents that the rules leave, the best by the classifier's score; NAN: all */
+        double pareto; /* GPT-3's rule: the shape of its numbers; NAN: no */
+        int64_t seed;
+    } keep;
     double dropped; /* share of the dropped documents that are written */
     int64_t gzip_level;
 } CurateConfig;
@@ -25,6 +32,8 @@ typedef struct CurateConfig {
 void curate_defaults(CurateConfig *c);
 bool curate_read(CurateConfig *c, const char *path, Err *e);
 bool curate_set(CurateConfig *c, const char *assignment, Err *e);
+bool curate_check(const CurateConfig *c, Err *e); /* does one key need another? */
+bool curate_keeps_all(const CurateConfig *c);     /* what the rules leave */
 void curate_print(const CurateConfig *c, Str *json);
 void curate_help(Str *text); /* `gpt help clean` */
 

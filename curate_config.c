@@ -2,12 +2,15 @@
 #include "curate.h"
 #include "keys.h"
 
+#include <math.h>
 #include <string.h>
 
 #define TEXT(path, field, v, help)          KEY_TEXT(CurateConfig, path, field, v, help)
 #define INT(path, field, v, lo, hi, help)   KEY_INT(CurateConfig, path, field, v, lo, hi, help)
 #define FLOAT(path, field, v, lo, hi, help) KEY_FLOAT(CurateConfig, path, field, v, lo, hi, help)
 #define BOOL(path, field, v, help)          KEY_BOOL(CurateConfig, path, field, v, help)
+#define MAYBE(path, field, lo, hi, help) \
+    { path, K_FLOAT, KEY_AT(CurateConfig, field), NAN, lo, hi, NULL, help, true }
 /* null switches a rule off. */
 #define RULE(id, path, measure, most, v, hi, help) \
     {path, K_FLOAT, KEY_AT(CurateConfig, clean.limit[R_##id]), v, 0, hi, NULL, help, true},
@@ -41,6 +44,9 @@ static const Key keys[] = {
 
     TEXT("models.ngram", clean.ngram, "", "folder of an n-gram model, from gpt data lm train"),
     TEXT("models.classifier", clean.classifier, "", "folder of a classifier, from gpt data classifier train"),
+    MAYBE("models.keep", keep.share, 1e-9, 1, "keep this share of what the rules leave, the best by the classifier's score; 0.2: a fifth"),
+    MAYBE("models.pareto", keep.pareto, 0.01, 1e6, "or GPT-3's rule: keep if a Pareto number of this shape is above 1 - score; theirs: 9"),
+    INT("models.seed", keep.seed, 0, 0, 1e15, "of these numbers"),
 
     BOOL("output.anonymise", clean.anonymise, 0, "e-mail addresses, phone and card numbers and the like become <EMAIL>, ..."),
     FLOAT("output.dropped", dropped, 1, 0, 1, "share of the dropped documents that are written, with the reason"),
@@ -52,6 +58,7 @@ static const Keys table = {keys, sizeof keys / sizeof *keys, "gpt help clean"};
 void curate_defaults(CurateConfig *c) {
     memset(c, 0, sizeof *c);
     keys_defaults(&table, c);
+    c->clean.limit[R_KEEP] = NAN;
 }
 
 bool curate_read(CurateConfig *c, const char *path, Err *e) {
@@ -70,4 +77,17 @@ void curate_help(Str *text) {
     CurateConfig c;
     curate_defaults(&c);
     keys_help(&table, &c, text);
+}
+
+bool curate_keeps_all(const CurateConfig *c) {
+    return isnan(c->keep.share) && isnan(c->keep.pareto);
+}
+
+bool curate_check(const CurateConfig *c, Err *e) {
+    if (curate_keeps_all(c)) return true;
+    if (!*c->clean.classifier)
+        return err_usage(e, "models.keep and models.pareto need models.classifier: make one with gpt data "
+                            "classifier train");
+    return isnan(c->keep.share) || isnan(c->keep.pareto) ||
+           err_usage(e, "models.keep and models.pareto are two ways to choose; give one of them");
 }

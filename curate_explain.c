@@ -38,6 +38,17 @@ static void explain_rule(Str *out, const Rule *rule, double value, double limit)
     str_printf(out, "  %-32s %12.6g  %-12s %s\n", rule->name, value, side, verdict);
 }
 
+/* What becomes of the best only a run can tell; with GPT-3's rule, how likely is it? P(Pareto > 1 - s) = (2 - s)^-a. */
+static void explain_keep(Str *out, const CurateConfig *c, double score) {
+    const char *name = rules[R_KEEP].name;
+    if (curate_keeps_all(c) || isnan(score)) return;
+    if (isnan(c->keep.pareto))
+        str_printf(out, "  %-32s %12.6g  %-12s\n", name, score, "the run's");
+    else
+        str_printf(out, "  %-32s %12.6g  %-12s kept with probability %.3g\n", "models.pareto", score, "",
+                   pow(2 - score, -c->keep.pareto));
+}
+
 static void explain_text(Str *out, const CurateConfig *c, Cleaner *cleaner, const char *text, size_t n) {
     Str copy = {0};
     Judgement v;
@@ -48,21 +59,23 @@ static void explain_text(Str *out, const CurateConfig *c, Cleaner *cleaner, cons
         if (v.dropped[i])
             str_printf(out, "; %s dropped %llu", line_rule_names[i], (unsigned long long)v.dropped[i]);
     str_printf(out, "\n  %-32s %12s  %-12s\n", "rule", "value", "limit");
-    for (int i = 0; i < N_RULES; i++)
+    for (int i = 0; i < R_KEEP; i++)
         explain_rule(out, &rules[i], v.value[rules[i].measure], c->clean.limit[i]);
+    explain_keep(out, c, v.value[M_SCORE]);
     if (!left)
         str_puts(out, "  verdict: dropped, nothing is left of it\n");
     else if (v.broken >= 0)
         str_printf(out, "  verdict: dropped by %s: %s\n", rules[v.broken].name, rules[v.broken].help);
     else
-        str_puts(out, "  verdict: kept (unless it stood earlier in a run)\n");
+        str_printf(out, "  verdict: kept (unless it stood earlier in a run%s)\n",
+                   curate_keeps_all(c) ? "" : ", or others score higher");
     str_free(&copy);
 }
 
 bool curate_explain(const CurateConfig *c, const char *path, int documents, Str *out, Err *e) {
     Told told = {out};
     CleanModels models;
-    if (!clean_models_open(&models, &c->clean, e)) return false;
+    if (!curate_check(c, e) || !clean_models_open(&models, &c->clean, e)) return false;
     Source *s = source_open(path, (size_t)c->max_document, tell, &told, e);
     Cleaner *cleaner = cleaner_new(&c->clean, &models);
     bool opened = s != NULL;

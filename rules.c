@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define RULE_ROW(id, name, m, most, limit, hi, help) {name, m, most, limit, help},
-const Rule rules[N_RULES] = {RULES(RULE_ROW)};
+const Rule rules[N_RULES] = {RULES(RULE_ROW) RUN_RULES(RULE_ROW)};
 #undef RULE_ROW
 
 const char *const measure_names[N_RULE_MEASURES] = {

@@ -96,8 +96,12 @@ enum {
       "smallest perplexity: below are lists and boilerplate")                                                \
     X(MIN_SCORE, "models.min_score", M_SCORE, false, NAN, 1, "smallest score of the classifier")
 
+/* A rule that only a whole run can judge: its limit is what the last of the best documents got. */
+#define RUN_RULES(X) \
+    X(KEEP, "models.keep", M_SCORE, false, NAN, 1, "smallest score among the share that is kept")
+
 #define RULE_ID(id, ...) R_##id,
-enum { RULES(RULE_ID) N_RULES };
+enum { RULES(RULE_ID) RUN_RULES(RULE_ID) N_RULES };
 #undef RULE_ID
 
 typedef struct Rule {

@@ -68,8 +68,10 @@ static void excerpt(char *dst, size_t size, const char *text, size_t n) {
     memcpy(dst, text, n);
 }
 
-static void sample_rule(Stats *s, int rule, bool broken, double value, double limit, const char *text,
-                        size_t n, const char *file, uint64_t order) {
+void stats_rule(Stats *s, int rule, bool broken, double value, double limit, const char *text, size_t n,
+                const char *file, uint64_t order) {
+    if (isnan(limit) || isnan(value)) return;
+    s->breaks[rule] += broken;
     Sample *at = sample_place(s->sample[rule][broken], value, order, limit);
     if (!at) return;
     at->value = value;
@@ -93,6 +95,11 @@ void stats_dropped(Stats *s, int reason, uint64_t bytes) {
     s->dropped_bytes[reason] += bytes;
 }
 
+void stats_kept(Stats *s, uint64_t bytes) {
+    s->kept++;
+    s->kept_bytes += bytes;
+}
+
 void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], const char *text, size_t n,
                   const char *file, uint64_t order) {
     s->judged++;
@@ -102,17 +109,8 @@ void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], con
         if (!isnan(v->value[m])) s->histogram[m][bin_of(m, v->value[m])]++;
     for (int i = 0; i < N_RULES; i++) {
         double x = v->value[rules[i].measure];
-        if (isnan(limit[i]) || isnan(x)) continue;
-        bool broken = !rule_holds(rules[i].most, x, limit[i]);
-        s->breaks[i] += broken;
-        sample_rule(s, i, broken, x, limit[i], text, n, file, order);
+        stats_rule(s, i, !rule_holds(rules[i].most, x, limit[i]), x, limit[i], text, n, file, order);
     }
-    if (!n)
-        stats_dropped(s, REASON_EMPTY, 0);
-    else if (v->broken >= 0)
-        stats_dropped(s, v->broken, n);
-    else
-        s->kept++, s->kept_bytes += n;
 }
 
 static void merge_samples(Sample *into, const Sample *from, double limit) {

@@ -42,7 +42,12 @@ void stats_problem(Stats *s, const char *file, const Problem *p);
 /* A document that was judged. `order` counts documents from 1, over the whole run. */
 void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], const char *text, size_t n,
                   const char *file, uint64_t order);
+/* One rule of those: nothing if the value or the limit is a NAN. */
+void stats_rule(Stats *s, int rule, bool broken, double value, double limit, const char *text, size_t n,
+                const char *file, uint64_t order);
+/* And what becomes of it. */
 void stats_dropped(Stats *s, int reason, uint64_t bytes);
+void stats_kept(Stats *s, uint64_t bytes);
 void stats_merge(Stats *into, const Stats *s, const double limit[N_RULES]); /* in the order of the run */
 
 /* A measure's range: bin b of its histogram covers edges b and b + 1. */

@@ -240,17 +240,27 @@ static int by_keep(const void *a, const void *b) {
 TEST(classifier_keep_share) {
     EXPECT(keep_before((Keep){0.5, 1}, (Keep){0.5, 2}) && !keep_before((Keep){0.5, 2}, (Keep){0.5, 1}));
     EXPECT(keep_before((Keep){0.6, 2}, (Keep){0.5, 1}) && !keep_before((Keep){0.5, 1}, (Keep){0.5, 1}));
-    for (size_t n = 1; n < 3000; n = n * 3 / 2 + 1) {
+    make_root();
+    Err e = {0};
+    Keep last;
+    uint64_t total;
+    const char *file[] = {path_join(root, "a"), path_join(root, "b"), path_join(root, "c")};
+    EXPECT(!keep_share(file, 3, 0.5, &last, &total, &e) && strstr(e.msg, "a: cannot open"));
+    e = (Err){0};
+    for (size_t n = 1; n < 20000; n = n * 3 + 1) {
         Keep *all = xmalloc(n * sizeof *all), *sorted = xmalloc(n * sizeof *sorted);
         for (size_t i = 0; i < n; i++)
             all[i] = (Keep){rand_u32(1, RAND_TEST, n, i) % (1 + n / 4) / 7.0,
                             hash_mix(rand_u32(2, RAND_TEST, n, i))};
         memcpy(sorted, all, n * sizeof *all);
         qsort(sorted, n, sizeof *sorted, by_keep);
+        const size_t cut[] = {0, n / 3, n / 3, n}; /* the second file is empty */
+        for (int i = 0; i < 3; i++)
+            EXPECT(file_write(file[i], all + cut[i], (cut[i + 1] - cut[i]) * sizeof *all, &e), "%s", e.msg);
         static const double share[] = {1e-9, 0.2, 0.5, 0.77, 1};
         for (int s = 0; s < 5; s++) {
             size_t want = (size_t)(share[s] * (double)n + 0.5), kept = 0;
-            Keep last = keep_share(all, n, share[s]);
+            EXPECT(keep_share(file, 3, share[s], &last, &total, &e) && total == n, "%s", e.msg);
             for (size_t i = 0; i < n; i++) kept += !keep_before(last, all[i]);
             if (!want) want = 1;
             EXPECT(kept == want && !memcmp(&last, &sorted[want - 1], sizeof last), "%zu of %zu, not %zu",
