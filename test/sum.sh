@@ -7,6 +7,7 @@ counts=$(mktemp) || exit 1
 trap 'rm -f "$counts"' EXIT
 for command; do
     echo "== $command"
+    began=$(date +%s)
     { sh -c "$command" 2>&1; echo "sum.sh: status $?"; } | awk -v counts="$counts" '
         /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { p += $1; f += $3; s += $5; found = 1; next }
         /^sum.sh: status [0-9]+$/ { status = $3; next }
@@ -19,6 +20,7 @@ for command; do
     read -r p f s <"$counts"
     [ "$f" -eq 0 ] || bad="$bad
   $command: $f failed"
+    [ $(($(date +%s) - began)) -lt 10 ] || echo "-- $(($(date +%s) - began)) s: $command"
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 [ -z "$bad" ] || echo "failures:$bad"

@@ -1,6 +1,6 @@
 /* grids.c - whole training steps over every grid of the launcher's ranks, against one process: ten steps, losses,
- * gradient norms and, at the end, every weight. With GRIDS=all every grid with every option, else each grid's options
- * once, with models and recomputation taking turns. */
+ * gradient norms and, at the end, every weight. Each grid's options once, with models and recomputation taking turns; with
+ * GRIDS=whole only the grids of all ranks; with GRIDS=all every grid with every option. */
 #include "gpt.h"
 #include "optim.h"
 
@@ -222,14 +222,15 @@ int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!comm_start(&e) || !cpu_ops.start(1, &e)) return printf("%s\n", e.msg), 1;
     const char *which = getenv("GRIDS");
-    const bool all = which && !strcmp(which, "all");
+    const bool all = which && !strcmp(which, "all"), whole = which && !strcmp(which, "whole");
+    const int most = comm_world(), fewest = whole ? most : 1;
     for (int dp = 1; dp <= 4; dp *= 2)
         for (int pp = 1; pp <= 4; pp *= 2)
             for (int tp = 1; tp <= 4; tp *= 2)
                 for (int zero = 0; zero <= (dp > 1 ? 2 : 0); zero++)
                     for (int v = 1; v <= (pp == 2 ? 2 : 1); v++)
                         for (int s = 0; s <= (tp > 1); s++)
-                            if (dp * pp * tp <= comm_world())
+                            if (dp * pp * tp >= fewest && dp * pp * tp <= most)
                                 try_models((Case){.dp = dp,
                                                   .pp = pp,
                                                   .tp = tp,
