@@ -4,6 +4,7 @@
 #include "report.h"
 #include "seen.h"
 #include "stats.h"
+#include "team.h"
 #include "words.h"
 
 #include <dirent.h>
@@ -29,6 +30,8 @@ typedef struct Run {
     int n_files;
     Unit *unit;
     int n_units;
+    bool *mine; /* [n_units] those that are this rank's to work on */
+    int n_mine;
     int outer, inner; /* threads over units, and within one */
     CleanModels models;
     double limit[N_RULES]; /* the config's, and what the run found */
@@ -73,18 +76,19 @@ static bool list_input(FileList *l, const char *path, Err *e) {
 
 /* Files in a row make a unit until it would be larger than asked for. */
 static void make_units(Run *r, uint64_t most) {
-    uint64_t size = 0;
+    uint64_t *size = xcalloc((size_t)r->n_files + 1, sizeof *size);
     r->unit = xmalloc((size_t)(r->n_files + 1) * sizeof *r->unit);
     for (int i = 0; i < r->n_files; i++) {
         struct stat st = {0};
         stat(r->file[i], &st);
-        if (!r->n_units || size + (uint64_t)st.st_size > most) {
+        if (!r->n_units || size[r->n_units - 1] + (uint64_t)st.st_size > most)
             r->unit[r->n_units++] = (Unit){i, i};
-            size = 0;
-        }
-        size += (uint64_t)st.st_size;
+        size[r->n_units - 1] += (uint64_t)st.st_size;
         r->unit[r->n_units - 1].end = i + 1;
     }
+    r->mine = team_deal(size, r->n_units, team_size(), team_rank());
+    for (int u = 0; u < r->n_units; u++) r->n_mine += r->mine[u];
+    free(size);
 }
 
 static char *unit_path(const Run *r, const char *before, int unit, const char *after) {
@@ -597,7 +601,7 @@ static bool find_threshold(Run *r, Err *e) {
 
 /* ---- the run --------------------------------------------------------------------------------------------- */
 
-/* A stage over all units that have not been through it; the first error in their order. */
+/* A stage over this rank's units that have not been through it; the first error in their order. */
 static bool for_units(const Run *r, const char *what, const char *done,
                       bool (*stage)(const Run *, int, Err *), Err *e) {
     Err *errs = xcalloc((size_t)r->n_units, sizeof *errs);
@@ -608,12 +612,12 @@ static bool for_units(const Run *r, const char *what, const char *done,
         bool stop;
 #pragma omp atomic read
         stop = failed;
-        if (stop) continue;
+        if (stop || !r->mine[u]) continue;
         bool good = unit_has(r, u, done) || stage(r, u, &errs[u]);
 #pragma omp critical(progress)
         {
             finished++;
-            if (progress_is_terminal()) progress_line(false, "%s: %d of %d", what, finished, r->n_units);
+            if (progress_is_terminal()) progress_line(false, "%s: %d of %d", what, finished, r->n_mine);
         }
         if (!good) {
 #pragma omp atomic write
@@ -623,7 +627,7 @@ static bool for_units(const Run *r, const char *what, const char *done,
     for (int u = 0; u < r->n_units && ok; u++)
         if (errs[u].code) *e = errs[u], ok = false;
     free(errs);
-    return ok;
+    return team_agree(ok, e);
 }
 
 /* Of the documents that were held, to keep some. */
@@ -704,13 +708,15 @@ static bool report(const Run *r, double seconds, Err *e) {
 
 static bool run_stages(Run *r, Err *e) {
     char *finished = path_join(r->job->out, "report.json"), *work = path_join(r->job->out, "work");
+    const bool root = team_is_root();
     double start = now_seconds();
-    bool done = path_exists(finished) && !path_exists(work), ok = claim_folder(r, e);
-    if (ok && done) note("%s: is finished already", r->job->out);
+    bool ok = team_agree(!root || claim_folder(r, e), e);
+    const bool done = ok && path_exists(finished) && !path_exists(work);
+    if (done) note("%s: is finished already", r->job->out);
     if (ok && !done)
-        ok = for_units(r, "read", ".read", read_unit, e) && find_seen(r, e) &&
+        ok = for_units(r, "read", ".read", read_unit, e) && team_agree(!root || find_seen(r, e), e) &&
              for_units(r, "judge", ".judged", judge_unit, e) && keep_some(r, e) &&
-             report(r, now_seconds() - start, e) && dir_remove(work, e);
+             team_agree(!root || (report(r, now_seconds() - start, e) && dir_remove(work, e)), e);
     free(finished), free(work);
     return ok;
 }
@@ -725,7 +731,7 @@ bool curate_run(const CurateJob *job, Err *e) {
     if (ok) {
         int threads = job->threads > 0 ? job->threads : omp_get_num_procs();
         make_units(&r, (uint64_t)job->config.unit);
-        r.outer = threads < r.n_units ? threads : r.n_units;
+        r.outer = threads < r.n_mine ? threads : r.n_mine ? r.n_mine : 1;
         r.inner = threads / r.outer;
         omp_set_max_active_levels(2);
         memcpy(r.limit, job->config.clean.limit, sizeof r.limit);
@@ -733,6 +739,6 @@ bool curate_run(const CurateJob *job, Err *e) {
         clean_models_close(&r.models);
     }
     names_free(list.path, list.n);
-    free(r.unit);
+    free(r.unit), free(r.mine);
     return ok;
 }

@@ -6,7 +6,8 @@
  *   judge   what is left is measured and judged, and written
  *   keep    if only a share of it is to be kept: the threshold follows from all scores of the run, so it is written here
  * Each stage leaves a file per unit that appears whole or not at all, so a run that was killed goes on from there, and
- * the result is the same, byte for byte; nor does it depend on the number of threads. */
+ * the result is the same, byte for byte; nor does it depend on the number of threads, nor on that of ranks (team.h), who
+ * deal out the units; what stood earlier is found by rank 0. */
 #ifndef GPT_CURATE_H
 #define GPT_CURATE_H
 

@@ -1,6 +1,7 @@
 /* decontam.c - floor 3: see decontam.h. */
 #include "decontam.h"
 #include "stage.h"
+#include "team.h"
 #include "words.h"
 
 #include <cjson/cJSON.h>
@@ -323,38 +324,44 @@ static bool write_counts(const char *path, const uint32_t *counts, size_t size, 
     return file_commit(&f, e);
 }
 
-/* A file's counts, from an earlier run if they are there. */
-static bool count_file(Decontam *d, const Stage *s, int file, uint32_t *sum, Err *e) {
-    char *path = job_path(&d->stage, "counts", file), *data = NULL;
-    size_t n, size = (d->mask + 1) * sizeof *sum;
+/* A file's counts, unless they are there from an earlier run. */
+static bool count_file(Decontam *d, int file, Err *e) {
+    Stage s = {.key = d->job->key, .threads = d->job->threads, .work = count_chunk, .ctx = d};
+    char *path = job_path(&d->stage, "counts", file);
+    size_t size = (d->mask + 1) * sizeof *d->documents;
     uint64_t tally[STAGE_TALLIES] = {0};
-    bool ok = true;
     memset(d->documents, 0, size);
-    if (path_exists(path)) {
-        uint32_t crc = 0;
-        ok = file_read(path, size + sizeof crc + 1, &data, &n, e);
-        if (ok && n == size + sizeof crc)
-            memcpy(&crc, data + size, sizeof crc), memcpy(d->documents, data, size);
-        if (ok && (n != size + sizeof crc || crc != crc32_of(0, data, size)))
-            ok = err_set(e, "%s: is damaged; remove it to have it made again", path);
-        free(data);
-    } else {
-        ok = stage_file(s, d->job->files[file], (OutFile *[STAGE_OUTS]){NULL}, tally, e) &&
-             write_counts(path, d->documents, size, e);
-    }
-    for (size_t i = 0; i <= d->mask && ok; i++) sum[i] += d->documents[i];
+    bool ok =
+        path_exists(path) || (stage_file(&s, d->job->files[file], (OutFile *[STAGE_OUTS]){NULL}, tally, e) &&
+                              write_counts(path, d->documents, size, e));
     free(path);
     return ok;
 }
 
-static bool count_all(Decontam *d, Err *e) {
-    Stage s = {.key = d->job->key, .threads = d->job->threads, .work = count_chunk, .ctx = d};
-    uint32_t *sum = xcalloc(d->mask + 1, sizeof *sum);
-    bool ok = true;
-    for (int i = 0; i < d->job->n_files && ok; i++) ok = count_file(d, &s, i, sum, e);
-    free(d->documents);
-    d->documents = sum;
+static bool add_counts(Decontam *d, int file, Err *e) {
+    char *path = job_path(&d->stage, "counts", file), *data = NULL;
+    size_t n, size = (d->mask + 1) * sizeof *d->documents;
+    uint32_t crc, count;
+    bool ok = file_read(path, size + sizeof crc + 1, &data, &n, e);
+    if (ok && n == size + sizeof crc) memcpy(&crc, data + size, sizeof crc);
+    if (ok && (n != size + sizeof crc || crc != crc32_of(0, data, size)))
+        ok = err_set(e, "%s: is damaged; remove it to have it made again", path);
+    for (size_t i = 0; i <= d->mask && ok; i++) {
+        memcpy(&count, data + i * sizeof count, sizeof count);
+        d->documents[i] += count;
+    }
+    free(data), free(path);
     return ok;
+}
+
+static bool count_all(Decontam *d, Err *e) {
+    bool ok = true, *mine = job_deal(&d->stage);
+    for (int i = 0; i < d->job->n_files && ok; i++) ok = !mine[i] || count_file(d, i, e);
+    free(mine);
+    ok = team_agree(ok, e);
+    memset(d->documents, 0, (d->mask + 1) * sizeof *d->documents);
+    for (int i = 0; i < d->job->n_files && ok; i++) ok = add_counts(d, i, e);
+    return team_agree(ok, e);
 }
 
 static void report(const Decontam *d, const char *options, const uint64_t *tally, Str *s) {

@@ -4,6 +4,7 @@
 #include "minhash.h"
 #include "sets.h"
 #include "stage.h"
+#include "team.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -130,16 +131,22 @@ static bool map_checked(Map *m, const char *path, size_t record, uint64_t *n, Er
 }
 
 static bool sign_all(Dedup *d, Err *e) {
-    bool ok = true;
+    bool ok = true, *mine = job_deal(&d->stage);
+    for (int i = 0; i < d->job->n_files && ok; i++) {
+        char *path = job_path(&d->stage, "signatures", i);
+        if (mine[i]) ok = path_exists(path) || sign_file(d, i, path, e);
+        free(path);
+    }
+    free(mine);
+    ok = team_agree(ok, e);
     for (int i = 0; i < d->job->n_files && ok; i++) {
         char *path = job_path(&d->stage, "signatures", i);
         uint64_t n = 0;
-        ok = (path_exists(path) || sign_file(d, i, path, e)) &&
-             map_checked(&d->maps[i], path, d->record, &n, e);
+        ok = map_checked(&d->maps[i], path, d->record, &n, e);
         d->base[i + 1] = d->base[i] + n;
         free(path);
     }
-    return ok;
+    return team_agree(ok, e);
 }
 
 /* ---- clusters ------------------------------------------------------------------------------------------ */
@@ -393,14 +400,16 @@ static void report(const Dedup *d, const uint64_t *tally, Str *s) {
 
 /* ---- the job ------------------------------------------------------------------------------------------- */
 
+/* Clusters are the whole run's, so one rank finds them. */
 static bool judge_all(Dedup *d, Err *e) {
     uint64_t n = 0;
     char *path = job_path(&d->stage, "verdicts", -1);
-    bool ok =
-        (path_exists(path) || judge(d, path, e)) && map_checked(&d->verdicts, path, sizeof(Verdict), &n, e);
+    bool ok = team_agree(!team_is_root() || path_exists(path) || judge(d, path, e), e) &&
+              map_checked(&d->verdicts, path, sizeof(Verdict), &n, e);
+    if (ok && n != d->base[d->job->n_files])
+        ok = err_set(e, "%s/work: not of one job; remove it", d->job->out);
     free(path);
-    return ok &&
-           (n == d->base[d->job->n_files] || err_set(e, "%s/work: not of one job; remove it", d->job->out));
+    return ok;
 }
 
 static bool write_all(Dedup *d, DedupResult *result, Err *e) {

@@ -14,6 +14,7 @@
 #include "plan.h"
 #include "ngram.h"
 #include "sample.h"
+#include "team.h"
 #include "tokenizer.h"
 #include "train.h"
 #include "util.h"
@@ -85,11 +86,19 @@ typedef struct Args {
     } given[4096];
 } Args;
 
+/* What the ranks of `mpirun gpt COMMAND` do: */
+typedef enum Ranks {
+    RANKS_WAIT,  /* rank 0 does it, the others wait */
+    RANKS_SHARE, /* each its own files (team.h); the result is the same for any number */
+    RANKS_GRID,  /* the command lays them out itself */
+} Ranks;
+
 struct Command {
     const char *name; /* one to three words: "data shard" */
     const char *help; /* one line */
     const Flag *flags;
     bool (*run)(const Args *a, Err *e);
+    Ranks ranks;
 };
 
 /* The last value given for a flag, or `otherwise`. */
@@ -573,7 +582,8 @@ static const Flag lm_score_flags[] = {
 typedef void (*ScoreFn)(const void *model, const Doc *doc, Str *line);
 
 /* A line for each document, in their order, with what `score` says of it and where it is. */
-static bool score_batch(Doc *doc, int n, const char *key, const void *model, ScoreFn score, Err *e) {
+static bool score_batch(Doc *doc, int n, const char *key, const void *model, ScoreFn score, Str *out,
+                        Err *e) {
     Str *line = xcalloc((size_t)n, sizeof *line);
     Err *failed = xcalloc((size_t)n, sizeof *failed);
 #pragma omp parallel for schedule(dynamic)
@@ -582,9 +592,9 @@ static bool score_batch(Doc *doc, int n, const char *key, const void *model, Sco
     for (int i = 0; i < n; i++) {
         if (failed[i].code) err_set(e, "%s", failed[i].msg);
         if (!e->code && doc[i].line)
-            printf("%s\t%s:%llu\n", line[i].p, doc[i].file, (unsigned long long)doc[i].line);
+            str_printf(out, "%s\t%s:%llu\n", line[i].p, doc[i].file, (unsigned long long)doc[i].line);
         else if (!e->code)
-            printf("%s\t%s\n", line[i].p, doc[i].file);
+            str_printf(out, "%s\t%s\n", line[i].p, doc[i].file);
         str_free(&line[i]);
         free(doc[i].text);
     }
@@ -593,23 +603,55 @@ static bool score_batch(Doc *doc, int n, const char *key, const void *model, Sco
     return !e->code;
 }
 
-static bool score_files(const Args *a, const void *model, ScoreFn score, Err *e) {
+/* Rank 0 prints as it goes; another rank keeps the lines in `out`. */
+static bool score_file(const char *file, const char *key, const void *model, ScoreFn score, Str *out,
+                       Err *e) {
     enum { BATCH = 4096, BYTES = 16 << 20 };
-    int n_files, threads = 0;
-    const char **files = arg_many(a, "--input", &n_files);
-    Doc *doc = xcalloc(BATCH, sizeof *doc);
     Docs docs;
-    bool ok = arg_needed(a, "--input", e) && arg_int(a, "--threads", 0, 1024, &threads, e) &&
-              docs_open(&docs, files, n_files, e);
-    if (ok && threads) omp_set_num_threads(threads);
-    bool open = ok;
+    if (!docs_open(&docs, &file, 1, e)) return false;
+    Doc *doc = xcalloc(BATCH, sizeof *doc);
+    bool ok = true;
     docs.whole = true;
     for (int n = 1; ok && n;) {
         ok = docs_batch(&docs, doc, BATCH, BYTES, &n, e);
-        ok = score_batch(doc, n, arg(a, "--key", "text"), model, score, e) && ok;
+        ok = score_batch(doc, n, key, model, score, out, e) && ok;
+        if (!team_is_root()) continue;
+        if (out->n) fwrite(out->p, 1, out->n, stdout);
+        out->n = 0;
     }
-    if (open) docs_close(&docs);
+    docs_close(&docs);
     free(doc);
+    return ok;
+}
+
+/* Files go round the ranks; rank 0 prints their lines in the order of the files. */
+static bool score_shared(const char **files, int n, const char *key, const void *model, ScoreFn score,
+                         Err *e) {
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        int owner = i % team_size();
+        Str lines = {0};
+        if (owner == team_rank()) ok = score_file(files[i], key, model, score, &lines, e);
+        if (!ok) comm_fail(e); /* others may wait for this rank */
+        if (ok && owner && owner == team_rank()) team_tell_root(&lines);
+        if (owner && team_is_root()) {
+            team_hear(owner, &lines);
+            fwrite(lines.p, 1, lines.n, stdout);
+        }
+        str_free(&lines);
+    }
+    return ok;
+}
+
+static bool score_files(const Args *a, const void *model, ScoreFn score, Err *e) {
+    int n_files, threads = 0;
+    const char **files = arg_many(a, "--input", &n_files);
+    Docs docs;
+    bool ok = arg_needed(a, "--input", e) && arg_int(a, "--threads", 0, 1024, &threads, e) &&
+              docs_open(&docs, files, n_files, e);
+    if (ok) docs_close(&docs); /* all of them can be read */
+    if (ok && threads) omp_set_num_threads(threads);
+    ok = team_agree(ok, e) && score_shared(files, n_files, arg(a, "--key", "text"), model, score, e);
     free(files);
     return ok;
 }
@@ -737,7 +779,7 @@ static void classifier_line(const void *model, const Doc *doc, Str *line) {
 static bool cmd_classifier_score(const Args *a, Err *e) {
     const char *dir = arg_needed(a, "--model", e);
     Classifier *c = dir ? classifier_open(dir, e) : NULL;
-    for (int k = 0; c && classifier_labels(c) > 1 && k < classifier_labels(c); k++)
+    for (int k = 0; team_is_root() && c && classifier_labels(c) > 1 && k < classifier_labels(c); k++)
         printf("%s\t%s", classifier_label(c, k), k + 1 < classifier_labels(c) ? "" : "document\n");
     bool ok = c && score_files(a, c, classifier_line, e);
     classifier_close(c);
@@ -1306,44 +1348,55 @@ static bool cmd_eval(const Args *a, Err *e) {
 }
 
 static const Command commands[] = {
-    {"train", "pretrain or go on training: the config says which", train_flags, cmd_train},
-    {"data clean", "raw text and HTML to clean documents, by published rules", clean_flags, cmd_data_clean},
+    {"train", "pretrain or go on training: the config says which", train_flags, cmd_train, RANKS_GRID},
+    {"data clean", "raw text and HTML to clean documents, by published rules", clean_flags, cmd_data_clean,
+     RANKS_SHARE},
     {"data explain", "one document through every rule: its values, the limits, what drops it", explain_flags,
-     cmd_data_explain},
+     cmd_data_explain, RANKS_WAIT},
     {"data demo", "write the embedded corpus: short stories of exactly known probability", demo_flags,
-     cmd_data_demo},
-    {"data shard", "text to token shards", shard_flags, cmd_data_shard},
-    {"data anonymise", "take out what identifies a person", anonymise_flags, cmd_data_anonymise},
-    {"data decontaminate", "take out what evaluation sets hold", decontaminate_flags, cmd_data_decontaminate},
-    {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup},
-    {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect},
-    {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train},
+     cmd_data_demo, RANKS_WAIT},
+    {"data shard", "text to token shards", shard_flags, cmd_data_shard, RANKS_WAIT},
+    {"data anonymise", "take out what identifies a person", anonymise_flags, cmd_data_anonymise, RANKS_SHARE},
+    {"data decontaminate", "take out what evaluation sets hold", decontaminate_flags, cmd_data_decontaminate,
+     RANKS_SHARE},
+    {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup,
+     RANKS_SHARE},
+    {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect, RANKS_WAIT},
+    {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train, RANKS_WAIT},
     {"data lm score", "print of each document: perplexity, words, unknown words, where it is", lm_score_flags,
-     cmd_lm_score},
+     cmd_lm_score, RANKS_SHARE},
     {"data classifier train", "learn what kind of text a document is", classifier_train_flags,
-     cmd_classifier_train},
+     cmd_classifier_train, RANKS_WAIT},
     {"data classifier score", "print of each document: its score for each label, where it is",
-     classifier_score_flags, cmd_classifier_score},
+     classifier_score_flags, cmd_classifier_score, RANKS_SHARE},
     {"tokenizer train", "learn a byte-level BPE vocabulary from text", tokenizer_train_flags,
-     cmd_tokenizer_train},
-    {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode},
-    {"tokenizer decode", "ids to text", tokenizer_decode_flags, cmd_tokenizer_decode},
-    {"convert", "a model in another format", convert_flags, cmd_convert},
-    {"sample", "go on from a prompt", sample_flags, cmd_sample},
-    {"eval", "loss and perplexity over shards, or the score of a task", eval_flags, cmd_eval},
-    {"plan", "what a run needs on so many GPUs: memory, time, cost, and the best grid", plan_flags, cmd_plan},
+     cmd_tokenizer_train, RANKS_WAIT},
+    {"tokenizer encode", "text to ids", tokenizer_encode_flags, cmd_tokenizer_encode, RANKS_WAIT},
+    {"tokenizer decode", "ids to text", tokenizer_decode_flags, cmd_tokenizer_decode, RANKS_WAIT},
+    {"convert", "a model in another format", convert_flags, cmd_convert, RANKS_WAIT},
+    {"sample", "go on from a prompt", sample_flags, cmd_sample, RANKS_WAIT},
+    {"eval", "loss and perplexity over shards, or the score of a task", eval_flags, cmd_eval, RANKS_WAIT},
+    {"plan", "what a run needs on so many GPUs: memory, time, cost, and the best grid", plan_flags, cmd_plan,
+     RANKS_WAIT},
     {"bench", "this machine: products, attention, a step, decoding, as shares of its own peak", bench_flags,
-     cmd_bench},
+     cmd_bench, RANKS_WAIT},
     {"help clean", "every key of a config of data clean: its default, its meaning, its range", no_flags,
-     cmd_help_clean},
-    {"help config", "every key of a config: its default, its meaning, its range", no_flags, cmd_help_config},
-    {"version", "what this binary is", no_flags, cmd_version},
+     cmd_help_clean, RANKS_WAIT},
+    {"help config", "every key of a config: its default, its meaning, its range", no_flags, cmd_help_config,
+     RANKS_WAIT},
+    {"version", "what this binary is", no_flags, cmd_version, RANKS_WAIT},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void help(FILE *f) {
     fputs("usage: gpt COMMAND [--flag value ...]     gpt COMMAND --help\n\n", f);
     for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-24s %s\n", commands[i].name, commands[i].help);
+    fputs("\nUnder mpirun -np N: train lays its ranks out as its config says; data clean, anonymise, "
+          "decontaminate, dedup,\n"
+          "lm score and classifier score share their input files over them, with the same result for any N "
+          "(all ranks\n"
+          "must see the same folders); of any other command rank 0 does everything, and the others wait.\n",
+          f);
 }
 
 static void help_command(const Command *c) {
@@ -1396,6 +1449,13 @@ static bool parse(Args *a, int argc, char **argv, Err *e) {
     return true;
 }
 
+static bool run_command(const Args *a, Err *e) {
+    const Ranks ranks = a->cmd->ranks;
+    if (ranks == RANKS_GRID) return a->cmd->run(a, e);
+    bool ok = team_open(e) && (ranks == RANKS_SHARE || team_is_root() ? a->cmd->run(a, e) : true);
+    return team_agree(ok, e);
+}
+
 int main(int argc, char **argv) {
     static Args a;
     Err e = {0};
@@ -1409,9 +1469,10 @@ int main(int argc, char **argv) {
     }
     for (int i = 1 + words; i < argc; i++)
         if (!strcmp(argv[i], "--help")) return help_command(a.cmd), 0;
-    if (parse(&a, argc - 1 - words, argv + 1 + words, &e)) a.cmd->run(&a, &e);
+    if (parse(&a, argc - 1 - words, argv + 1 + words, &e)) run_command(&a, &e);
     if (fflush(stdout) != 0) err_set(&e, "cannot write to the output");
     if (e.code && comm_world_rank() == 0)
         fprintf(stderr, "gpt: %s\n", e.msg); /* it is the same on all ranks */
+    team_close(); /* none leaves before it is printed: a launcher ends the rest when one has failed */
     return e.code;
 }

@@ -1,5 +1,6 @@
 /* stage.c - floor 2: see stage.h. */
 #include "stage.h"
+#include "team.h"
 
 #include <errno.h>
 #include <omp.h>
@@ -276,11 +277,11 @@ static bool job_found(const char *path, const Str *now, int *found, Err *e) {
     return true;
 }
 
-bool job_open(Job *job, const char *what, bool overwrite, Err *e) {
+/* Makes the folder this job's. */
+static bool claim(const Job *job, const char *what, bool overwrite, Err *e) {
     Docs d;
     Str now = {0};
     int found;
-    if (!job->n_files) return err_usage(e, "no input files");
     if (!docs_open(&d, job->files, job->n_files, e)) return false;
     docs_close(&d);
     char *path = path_join(job->out, "job.json"), *work = path_join(job->out, "work");
@@ -290,13 +291,33 @@ bool job_open(Job *job, const char *what, bool overwrite, Err *e) {
         ok = err_set(e, "%s: holds another job, or its input has changed; give --overwrite or another folder",
                      job->out);
     if (ok && found && overwrite) ok = job_clear(job, e);
-    job->done = ok && path_exists(report);
-    if (ok && !job->done) ok = dir_make(work, e) && file_write(path, now.p, now.n, e);
-    if (job->done) ok = dir_remove(work, e);
-    if (job->done) note("%s: is complete; --overwrite would do it again", job->out);
+    const bool done = ok && path_exists(report);
+    if (ok && !done) ok = dir_make(work, e) && file_write(path, now.p, now.n, e);
+    if (done) ok = dir_remove(work, e);
     free(path), free(work), free(report);
     str_free(&now);
     return ok;
+}
+
+bool job_open(Job *job, const char *what, bool overwrite, Err *e) {
+    if (!job->n_files) return err_usage(e, "no input files");
+    if (!team_agree(!team_is_root() || claim(job, what, overwrite, e), e)) return false;
+    char *report = path_join(job->out, "report.json");
+    job->done = path_exists(report);
+    if (job->done) note("%s: is complete; --overwrite would do it again", job->out);
+    free(report);
+    return true;
+}
+
+bool *job_deal(const Job *job) {
+    uint64_t *size = xcalloc((size_t)job->n_files + 1, sizeof *size);
+    for (int i = 0; i < job->n_files; i++) {
+        struct stat st;
+        if (stat(job->files[i], &st) == 0) size[i] = (uint64_t)st.st_size;
+    }
+    bool *mine = team_deal(size, job->n_files, team_size(), team_rank());
+    free(size);
+    return mine;
 }
 
 /* A part is there when its counts are, which are written last. */
@@ -313,15 +334,16 @@ static bool part_found(const char *path, uint64_t *counts, Err *e) {
     return ok || err_set(e, "%s: is damaged; remove it to do its file again", path);
 }
 
-static bool part_run(const Job *job, const Stage *s, int file, const char *mark, uint64_t *counts, Err *e) {
+static bool part_run(const Job *job, const Stage *s, int file, const char *mark, Err *e) {
     OutFile f[STAGE_OUTS] = {0}, *out[STAGE_OUTS] = {0};
+    uint64_t all[STAGE_TALLIES + 1] = {0};
     bool ok = true;
     for (int i = 0; i < STAGE_OUTS && ok && job->names[i]; i++) {
         char *path = part_path(job, i, file);
         ok = file_create(out[i] = &f[i], path, e);
         free(path);
     }
-    ok = ok && stage_file(s, job->files[file], out, counts, e);
+    ok = ok && stage_file(s, job->files[file], out, all, e);
     for (int i = 0; i < STAGE_OUTS && ok && job->names[i]; i++) {
         Str nothing = {0};
         compress_member(&nothing);
@@ -330,29 +352,36 @@ static bool part_run(const Job *job, const Stage *s, int file, const char *mark,
         ok = file_commit(&f[i], e);
     }
     for (int i = 0; i < STAGE_OUTS; i++) file_abandon(&f[i]);
-    uint64_t all[STAGE_TALLIES + 1];
-    memcpy(all, counts, STAGE_TALLIES * sizeof *counts);
-    all[STAGE_TALLIES] = crc32_of(0, counts, STAGE_TALLIES * sizeof *counts);
+    all[STAGE_TALLIES] = crc32_of(0, all, STAGE_TALLIES * sizeof *all);
     return ok && file_write(mark, all, sizeof all, e);
 }
 
 bool job_run(const Job *job, const Stage *s, void (*begin)(void *ctx, int file), void *ctx, uint64_t *tally,
              Err *e) {
-    bool ok = true;
+    bool ok = true, *mine = job_deal(job);
+    for (int i = 0; i < job->n_files && ok; i++) {
+        char *mark = job_path(job, "part", i);
+        if (mine[i] && !path_exists(mark)) {
+            if (begin) begin(ctx, i);
+            ok = part_run(job, s, i, mark, e);
+        }
+        free(mark);
+    }
+    free(mine);
+    ok = team_agree(ok, e);
     for (int i = 0; i < job->n_files && ok; i++) {
         uint64_t counts[STAGE_TALLIES] = {0};
         char *mark = job_path(job, "part", i);
-        if (begin) begin(ctx, i);
-        ok = path_exists(mark) ? part_found(mark, counts, e) : part_run(job, s, i, mark, counts, e);
+        ok = part_found(mark, counts, e);
         for (int k = 0; k < STAGE_TALLIES; k++) tally[k] += counts[k];
         free(mark);
     }
-    return ok;
+    return team_agree(ok, e);
 }
 
 bool job_close(const Job *job, const char *report, Err *e) {
     char *path = path_join(job->out, "report.json"), *work = path_join(job->out, "work");
-    bool ok = file_write(path, report, strlen(report), e) && dir_remove(work, e);
+    bool ok = !team_is_root() || (file_write(path, report, strlen(report), e) && dir_remove(work, e));
     free(path), free(work);
-    return ok;
+    return team_agree(ok, e);
 }

@@ -4,7 +4,8 @@
  * A job reads files of documents and writes, for each, two files of lines of JSON: those that stay and those
  * that do not. Chunks of documents are worked on by all threads and written in order as gzip members of their
  * own, so the bytes depend on neither the threads nor the machine. Every part of a job that is complete is on
- * the disk under its name; a job that was killed does only what is missing, and ends with the same bytes. */
+ * the disk under its name; a job that was killed does only what is missing, and ends with the same bytes.
+ * Where there are several ranks (team.h), each has its own files, and all make the same calls. */
 #ifndef GPT_STAGE_H
 #define GPT_STAGE_H
 
@@ -69,6 +70,9 @@ bool job_open(Job *job, const char *what, bool overwrite, Err *e);
 /* ["NAME", size, time of change] of a file that results depend on. */
 bool job_put_file(const char *path, Str *s, Err *e);
 
+/* Which of the files are this rank's to work on (team.h); malloc'd. */
+bool *job_deal(const Job *job);
+
 /* Runs the stage over every file whose part is not there; `tally` [STAGE_TALLIES] is the sum over all parts.
  * The context of the work may change from file to file: `begin`, if not NULL, is called before each. */
 bool job_run(const Job *job, const Stage *s, void (*begin)(void *ctx, int file), void *ctx, uint64_t *tally,
@@ -77,6 +81,6 @@ bool job_run(const Job *job, const Stage *s, void (*begin)(void *ctx, int file),
 /* Where intermediate results stand, "OUT/work/NAME_000000"; file < 0: "OUT/work/NAME". malloc'd. */
 char *job_path(const Job *job, const char *name, int file);
 
-/* Writes report.json, after which the job is done, and removes the intermediate results. */
+/* Writes report.json, after which the job is done, and removes the intermediate results. `report` is rank 0's. */
 bool job_close(const Job *job, const char *report, Err *e);
 #endif
