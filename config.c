@@ -46,9 +46,17 @@ static const Key keys[] = {
     INT_OR_NULL("model.bos_token_id", model.bos_token_id, -1, -1, 1 << 24, "id that begins a text, told to other programs; -1 or null: none"),
     INT_OR_NULL("model.eos_token_id", model.eos_token_id, -1, -1, 1 << 24, "id that ends a text, the same way"),
 
-    {"data.train", K_SOURCES, KEY_AT(Config, data.train), 0, 0, 0, NULL, "token shards: [{\"path\": file, folder or glob, \"weight\": 1}, ...]", false},
+    {"data.train", K_SOURCES, KEY_AT(Config, data.train), 0, 0, 0, NULL, "token shards: [{\"path\": file, folder or glob, \"weight\": 1}, ...]; for mixing also \"name\", \"val\" (held-out shards), \"epochs\" (most; 0: any number)", false},
     {"data.val", K_SOURCES, KEY_AT(Config, data.val), 0, 0, 0, NULL, "token shards for evaluation, the same way", false},
     BOOL("data.shuffle", data.shuffle, 1, "a new random order each epoch; false: file order"),
+    CHOICE("data.mixing", data.mixing, "static|stratified|validation|doremi|exp3", "shares of the sources of data.train: by weight; equal; by held-out loss; by excess loss over a reference; by a bandit"),
+
+    INT("mixing.interval", mixing.interval, 100, 1, 1e12, "steps between new weights"),
+    INT("mixing.rows", mixing.rows, 32, 1, 1 << 20, "held-out sequences of a source that each look at it reads"),
+    FLOAT("mixing.rate", mixing.rate, 1, 0, 1e6, "validation, doremi: exponent a unit of reward (of a range of 0 to 1; a nat); exp3: times sqrt(log n / (n t))"),
+    FLOAT("mixing.floor", mixing.floor, 0.01, 0, 1, "validation, exp3: least share of a source"),
+    FLOAT("mixing.smoothing", mixing.smoothing, 1e-3, 0, 1, "doremi: part of the shares that stays equal"),
+    TEXT("mixing.reference", mixing.reference, "doremi: the reference model, such as a run with data.mixing static"),
 
     INT("train.max_steps", train.max_steps, 1000, 0, 1e12, "optimizer steps of the whole run"),
     INT("train.global_batch_size", train.global_batch_size, 8, 1, 1 << 24, "sequences an optimizer step"),
@@ -131,6 +139,31 @@ bool model_check(const ModelConfig *m, const char *where, Err *e) {
     return true;
 }
 
+/* What rules of mixing need of the sources. */
+static bool mixing_check(const Config *c, Err *e) {
+    const DataSources *s = &c->data.train;
+    const char *rule = c->data.mixing;
+    const bool looks = strcmp(rule, "static") && strcmp(rule, "stratified");
+    for (int i = 0; i < s->n; i++) {
+        const char *name = *s->at[i].name ? s->at[i].name : s->at[i].path;
+        if (looks && !*s->at[i].val)
+            return err_usage(e, "config: data.mixing %s needs held-out shards of each source: \"val\" of %s",
+                             rule, name);
+        if (!c->data.shuffle && (strcmp(rule, "static") || s->at[i].epochs > 0))
+            return err_usage(e,
+                             "config: data.shuffle=false reads sources in file order, which leaves nothing "
+                             "to mix; a data.mixing but static, or epochs, need it true");
+    }
+    if (looks && s->n * c->mixing.floor > 1)
+        return err_usage(e, "config: mixing.floor %g is more than an equal share of %d sources",
+                         c->mixing.floor, s->n);
+    if (!strcmp(rule, "doremi") && !*c->mixing.reference)
+        return err_usage(e,
+                         "config: data.mixing doremi needs mixing.reference, a model to compare with: train "
+                         "one with data.mixing static first");
+    return true;
+}
+
 bool config_check(const Config *c, Err *e) {
     int64_t T = c->train.seq_len, B = c->train.micro_batch_size, all = c->train.global_batch_size;
     if (!model_check(&c->model, "config", e)) return false;
@@ -150,7 +183,7 @@ bool config_check(const Config *c, Err *e) {
     if (c->lr_schedule.min_lr > c->optimizer.lr)
         return err_usage(e, "config: lr_schedule.min_lr %g is above optimizer.lr %g", c->lr_schedule.min_lr,
                          c->optimizer.lr);
-    return true;
+    return mixing_check(c, e);
 }
 
 /* ---- Hugging Face's config.json -------------------------------------------------------------------------- */

@@ -29,7 +29,13 @@ typedef struct Config {
     struct {
         DataSources train, val;
         bool shuffle;
+        char mixing[16]; /* one of mixture.h's rules */
     } data;
+    struct {
+        int64_t interval, rows; /* of steps; held-out rows of a source that are looked at */
+        double rate, floor, smoothing;
+        char reference[CONFIG_TEXT];
+    } mixing;
     struct {
         int64_t max_steps, global_batch_size, micro_batch_size, seq_len; /* batch sizes in sequences */
         char device[16], precision[16], recompute[16];

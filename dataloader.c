@@ -178,14 +178,15 @@ static bool info_read(const char *set, ShardInfo *info, Err *e) {
     *info = (ShardInfo){0};
     bool there = path_exists(path.p), ok = !there || file_read(path.p, 1 << 20, &text, &n, e);
     if (there && ok) {
-        double documents, tokens, bytes;
+        double documents, tokens, bytes, vocab;
         cJSON *o = cJSON_Parse(text);
         ok = cJSON_IsObject(o) && info_number(o, "documents", &documents) &&
              info_number(o, "tokens", &tokens) && info_number(o, "bytes", &bytes) &&
+             info_number(o, "vocab_size", &vocab) && vocab <= INT32_MAX &&
              info_number(o, "nats", &info->nats);
         if (ok)
             info->documents = (uint64_t)documents, info->tokens = (uint64_t)tokens,
-            info->bytes = (uint64_t)bytes;
+            info->bytes = (uint64_t)bytes, info->vocab_size = (int32_t)vocab;
         else
             err_set(e, "%s: not the info file of a set of shards; remove it, or make the shards again",
                     path.p);
@@ -211,6 +212,7 @@ static bool info_add(ShardInfo *sum, char *const *names, int n, const char *set,
     sum->documents += info.documents;
     sum->tokens += info.tokens;
     sum->bytes += info.bytes;
+    sum->vocab_size = info.vocab_size;
     sum->nats = info.nats > 0 && sum->nats >= 0 ? sum->nats + info.nats : -1;
     return true;
 }
@@ -284,10 +286,12 @@ struct Loader {
     Shard *shards;
     uint64_t *first; /* [n_shards + 1]: sequences before each shard */
     int n_shards, n_sources, T;
-    Stock *stock; /* [n_sources] */
-    Node *nodes;  /* [2 n_sources - 1]: the leaves first, the root last */
+    Stock *stock;         /* [n_sources] */
+    Node *nodes;          /* [2 n_sources - 1]: the leaves first, the root last */
+    uint64_t *given;      /* [n_sources] rows before */
+    uint64_t from, until; /* row `from`; those up to `until` have been dealt */
     uint64_t tokens, seed;
-    int32_t vocab_size;
+    int32_t vocab_size, made_with; /* the model's ids; those of the shards' tokenizer, 0: not known */
     bool shuffle;
 };
 
@@ -304,9 +308,8 @@ static void mix_build(Node *nodes, int n_sources) {
         nodes[a].joined = true;
         int b = mix_lightest(nodes, i);
         nodes[b].joined = true;
-        double weight = nodes[a].weight + nodes[b].weight;
-        nodes[i] =
-            (Node){.weight = weight, .share = (uint64_t)ldexp(nodes[a].weight / weight, 64), .side = {a, b}};
+        double weight = nodes[a].weight + nodes[b].weight, share = weight > 0 ? nodes[a].weight / weight : 0;
+        nodes[i] = (Node){.weight = weight, .share = (uint64_t)ldexp(share, 64), .side = {a, b}};
     }
 }
 
@@ -329,6 +332,21 @@ static int mix_find(const Node *nodes, int n_sources, uint64_t *q) {
 
 /* ---- the loader ------------------------------------------------------------------------------------------ */
 
+/* Sources that were made with different tokenizers speak of different things by the same ids. */
+static bool same_vocabulary(Loader *l, const char *source, const char *shard, Err *e) {
+    ShardInfo info;
+    char *set = shard_set(shard);
+    bool ok = info_read(set, &info, e);
+    free(set);
+    if (!ok || !info.vocab_size) return ok;
+    if (!l->made_with) l->made_with = info.vocab_size;
+    return l->made_with == info.vocab_size ||
+           err_set(e,
+                   "%s: was made with a vocabulary of %d ids, the sources before it with %d; all need one "
+                   "tokenizer",
+                   source, info.vocab_size, l->made_with);
+}
+
 /* Opens the shards of one source and numbers their sequences. */
 static bool open_source(Loader *l, const Source *src, Stock *stock, Err *e) {
     char **names;
@@ -349,6 +367,7 @@ static bool open_source(Loader *l, const Source *src, Stock *stock, Err *e) {
         l->first[l->n_shards] = l->first[l->n_shards - 1] + sequences;
         l->tokens += s->n;
     }
+    if (ok) ok = same_vocabulary(l, src->path, names[0], e);
     names_free(names, n);
     stock->n = l->first[l->n_shards] - stock->first;
     return ok && (stock->n ||
@@ -378,7 +397,13 @@ Loader *loader_open(const Source *sources, int n_sources, int T, bool shuffle, u
                     int32_t vocab_size, Err *e) {
     CHECK(n_sources > 0 && T > 0 && vocab_size > 0);
     Loader *l = xcalloc(1, sizeof *l);
-    *l = (Loader){.T = T, .shuffle = shuffle, .seed = seed, .vocab_size = vocab_size, .n_sources = n_sources};
+    *l = (Loader){.T = T,
+                  .shuffle = shuffle,
+                  .seed = seed,
+                  .vocab_size = vocab_size,
+                  .n_sources = n_sources,
+                  .until = UINT64_MAX};
+    l->given = xcalloc((size_t)n_sources, sizeof *l->given);
     l->stock = xcalloc((size_t)n_sources, sizeof *l->stock);
     l->nodes = xcalloc((size_t)(2 * n_sources - 1), sizeof *l->nodes);
     bool ok = true;
@@ -401,6 +426,7 @@ void loader_close(Loader *l) {
     free(l->shards);
     free(l->first);
     free(l->stock);
+    free(l->given);
     free(l->nodes);
     free(l);
 }
@@ -409,16 +435,36 @@ uint64_t loader_sequences(const Loader *l) {
     return l->first[l->n_shards];
 }
 
+uint64_t loader_sequences_of(const Loader *l, int source) {
+    return l->stock[source].n;
+}
+
 uint64_t loader_tokens(const Loader *l) {
     return l->tokens;
+}
+
+/* Quotas are weights whose sum is the number of rows, and then each node's last count is exact: every source gives its
+ * quota. */
+void loader_deal(Loader *l, uint64_t from, const uint64_t *quota, const uint64_t *given) {
+    CHECK(l->shuffle);
+    l->from = l->until = from;
+    for (int i = 0; i < l->n_sources; i++) {
+        l->nodes[i] = (Node){.weight = (double)quota[i]};
+        l->given[i] = given[i];
+        l->until += quota[i];
+    }
+    mix_build(l->nodes, l->n_sources);
 }
 
 /* The shard that holds row q, and the place in it where the row's sequence starts. */
 static const Shard *find_row(const Loader *l, uint64_t q, uint64_t *at) {
     uint64_t sequence = q % loader_sequences(l);
+    CHECK(q >= l->from && q < l->until, "row %llu of %llu to %llu", (ull)q, (ull)l->from, (ull)l->until);
     if (l->shuffle) {
+        q -= l->from;
         int s = mix_find(l->nodes, l->n_sources, &q);
         const Stock *stock = &l->stock[s];
+        q += l->given[s];
         sequence = stock->first + permute(l->seed, (uint64_t)s, q / stock->n, q % stock->n, stock->n);
     }
     int lo = 0, hi = l->n_shards; /* first[lo] <= sequence < first[hi] */
@@ -462,7 +508,7 @@ bool loader_rows(const Loader *l, uint64_t first, int n, int32_t *tokens, int32_
 
 void loader_prefetch(const Loader *l, uint64_t first, int n) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && first + (uint64_t)i < l->until; i++) {
         uint64_t at;
         const Shard *s = find_row(l, first + (uint64_t)i, &at);
         const uint8_t *p = s->tokens + at * (uint64_t)s->width;

@@ -38,7 +38,8 @@ char *shard_set(const char *path); /* malloc'd DIR/PREFIX of DIR/PREFIX_000000.b
 /* What PREFIX.json says of a set of shards. Zeros where there is none, or where the path means a part of a set. */
 typedef struct ShardInfo {
     uint64_t documents, tokens, bytes;
-    double nats; /* sum over documents of -log p under the grammar that wrote them; 0: unknown */
+    int32_t vocab_size; /* of the tokenizer that made them */
+    double nats;        /* sum over documents of -log p under the grammar that wrote them; 0: unknown */
 } ShardInfo;
 bool shard_info(const char *path, ShardInfo *info, Err *e);
 
@@ -89,14 +90,19 @@ typedef struct Loader Loader;
  * through its own epochs: each of its sequences once, in an order keyed by (seed, source, epoch). After q rows a
  * source has had q times its share of them, to within 1/2 for two sources, 1 for three, 1.68 for any number.
  * `shuffle` false reads the sequences of all sources in file order, without weights: row q is sequence q mod (all
- * full sequences). Shards of up to 256 MiB in all have their checksums verified here. */
+ * full sequences). Shards of up to 256 MiB in all have their checksums verified here. An error: sources that were made with
+ * vocabularies of different sizes. */
 Loader *loader_open(const Source *sources, int n_sources, int T, bool shuffle, uint64_t seed,
                     int32_t vocab_size, Err *e);
 void loader_close(Loader *l);
 uint64_t loader_sequences(const Loader *l); /* full sequences in one epoch of all sources */
-uint64_t loader_tokens(const Loader *l);    /* in the shards, with what is left over after full sequences */
+uint64_t loader_sequences_of(const Loader *l, int source);
+uint64_t loader_tokens(const Loader *l); /* in the shards, with what is left over after full sequences */
+/* Another mixture from row `from` on (shuffled only): of so many rows as the quotas' sum, source i gives quota[i], evenly
+ * spread, and goes on after the given[i] that it gave before. Only these rows can be read then, until the next deal. */
+void loader_deal(Loader *l, uint64_t from, const uint64_t *quota, const uint64_t *given);
 /* Rows `first` .. `first + n` of the stream of sequences into tokens [n, T] and targets [n, T]; row q belongs to
- * step q / global_batch. A pure function of (sources, seed, q). */
+ * step q / global_batch. A pure function of (sources, seed, q), and of the last deal if there was one. */
 bool loader_rows(const Loader *l, uint64_t first, int n, int32_t *tokens, int32_t *targets, Err *e);
 /* Ask the system to have these rows in memory soon. Never blocks. */
 void loader_prefetch(const Loader *l, uint64_t first, int n);

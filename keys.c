@@ -73,23 +73,29 @@ static bool read_text(const char *where, const Key *k, const cJSON *v, char *dst
 }
 
 static bool read_source(const char *where, const Key *k, const cJSON *v, DataSource *s, Err *e) {
-    const Key weight = {k->path, K_FLOAT, 0, 0, 1, 1e-9, 1e9, NULL, NULL, false};
-    bool named = false;
-    s->weight = 1;
+    const Key weight = {k->path, K_FLOAT, 0, 0, 1, 1e-9, 1e9, NULL, NULL, false},
+              epochs = {k->path, K_FLOAT, 0, 0, 0, 0, 1e9, NULL, NULL, false};
+    *s = (DataSource){.weight = 1};
     if (cJSON_IsString(v)) return read_text(where, k, v, s->path, sizeof s->path, e);
     if (!cJSON_IsObject(v)) return wrong_type(where, k, v, "a list of {\"path\": ..., \"weight\": ...}", e);
     for (const cJSON *it = v->child; it; it = it->next) {
-        if (!strcmp(it->string, "path")) {
-            named = true;
-            if (!read_text(where, k, it, s->path, sizeof s->path, e)) return false;
-        } else if (!strcmp(it->string, "weight")) {
-            if (!read_number(where, &weight, it, &s->weight, e)) return false;
-        } else {
-            return err_usage(e, "%s: %s has no key \"%s\"; it has path and weight", where, k->path,
-                             it->string);
-        }
+        bool ok;
+        if (!strcmp(it->string, "path"))
+            ok = read_text(where, k, it, s->path, sizeof s->path, e);
+        else if (!strcmp(it->string, "weight"))
+            ok = read_number(where, &weight, it, &s->weight, e);
+        else if (!strcmp(it->string, "name"))
+            ok = read_text(where, k, it, s->name, sizeof s->name, e);
+        else if (!strcmp(it->string, "val"))
+            ok = read_text(where, k, it, s->val, sizeof s->val, e);
+        else if (!strcmp(it->string, "epochs"))
+            ok = read_number(where, &epochs, it, &s->epochs, e);
+        else
+            return err_usage(e, "%s: %s has no key \"%s\"; it has path, weight, name, val and epochs", where,
+                             k->path, it->string);
+        if (!ok) return false;
     }
-    return named || err_usage(e, "%s: %s: an entry has no path", where, k->path);
+    return *s->path || err_usage(e, "%s: %s: an entry has no path", where, k->path);
 }
 
 static bool read_sources(const char *where, const Key *k, const cJSON *v, DataSources *s, Err *e) {
@@ -271,7 +277,7 @@ bool keys_set(const Keys *t, void *base, const char *assignment, Err *e) {
 
 /* ---- printing -------------------------------------------------------------------------------------------- */
 
-static void print_text(Str *out, const char *text) {
+void json_text(Str *out, const char *text) {
     cJSON *s = cJSON_CreateString(text);
     char *quoted = cJSON_PrintUnformatted(s);
     CHECK(quoted);
@@ -293,9 +299,12 @@ static void print_sources(Str *out, const DataSources *s) {
     str_puts(out, "[");
     for (int i = 0; i < s->n; i++) {
         str_puts(out, i ? ", {\"path\": " : "{\"path\": ");
-        print_text(out, s->at[i].path);
+        json_text(out, s->at[i].path);
         str_puts(out, ", \"weight\": ");
         json_float(out, s->at[i].weight);
+        if (*s->at[i].name) str_puts(out, ", \"name\": "), json_text(out, s->at[i].name);
+        if (*s->at[i].val) str_puts(out, ", \"val\": "), json_text(out, s->at[i].val);
+        if (s->at[i].epochs > 0) str_puts(out, ", \"epochs\": "), json_float(out, s->at[i].epochs);
         str_puts(out, "}");
     }
     str_puts(out, "]");
@@ -306,7 +315,7 @@ void key_print(const Key *k, const void *base, Str *out) {
     const double *x = p;
     switch (k->kind) {
     case K_TEXT:
-    case K_CHOICE: print_text(out, p); break;
+    case K_CHOICE: json_text(out, p); break;
     case K_INT: str_printf(out, "%lld", (long long)*(const int64_t *)p); break;
     case K_FLOAT:
         if (isnan(*x))

@@ -12,6 +12,9 @@ enum { KEYS_TEXT = 512, KEYS_SOURCES = 32 };
 typedef struct DataSource {
     char path[KEYS_TEXT];
     double weight;
+    /* Of a mixture: its name (empty: the path), its held-out shards (empty: none), how often it may be read. */
+    char name[64], val[KEYS_TEXT];
+    double epochs; /* 0: without end */
 } DataSource;
 typedef struct DataSources {
     DataSource at[KEYS_SOURCES];
@@ -65,5 +68,6 @@ bool key_read(const Key *k, void *base, const char *where, const cJSON *v, Err *
 void key_print(const Key *k, const void *base, Str *json);
 /* For the caller to cJSON_Delete(); NULL if the text is not one JSON object. */
 cJSON *keys_parse(const char *path, const char *text, size_t n, Err *e);
-void json_float(Str *out, double x); /* the shortest decimal that reads back as the same double */
+void json_text(Str *out, const char *text); /* in quotes */
+void json_float(Str *out, double x);        /* the shortest decimal that reads back as the same double */
 #endif

@@ -95,8 +95,8 @@ uint64_t mixture_left(const Mixture *m) {
     return left;
 }
 
-/* Shares of the rows by weight. One that is more than its source may give is cut to that, which makes the others' larger:
- * until none is cut. */
+/* Shares of the rows by weight. One that is more than its source may give is cut to that, which makes the
+ * others' larger: until none is cut. */
 static void share_out(const Mixture *m, uint64_t rows, double *share) {
     bool closed[MIXTURE_MOST] = {false}, again = true;
     double left = (double)rows;

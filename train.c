@@ -8,6 +8,8 @@
 #include "checkpoint.h"
 #include "dataloader.h"
 #include "gpt.h"
+#include "heldout.h"
+#include "mixing.h"
 #include "optim.h"
 #include "plan.h"
 #include "sample.h"
@@ -43,12 +45,12 @@ typedef struct Run {
     Optim optim;
     Tokenizer *tokenizer;
     Loader *train, *val;
+    Mixing *mixing;   /* NULL: the loader's own, of weights that stay */
     double val_floor; /* nats per token, NAN if unknown */
     TrainState state;
     int lock, metrics, log;    /* file descriptors */
     int B, T;                  /* of a micro batch */
     int32_t *tokens, *targets; /* [B, T] */
-    float *losses;             /* [B, T] */
     int64_t traced_to;         /* the timeline ends after this step */
     int64_t step, saved;       /* last step queued, last step saved */
     bool stop;                 /* a rank was asked to, and all know */
@@ -78,6 +80,11 @@ static void catch_signals(void) {
     sigaction(SIGINT, &s, NULL);
     sigaction(SIGTERM, &s, NULL);
     sigaction(SIGUSR1, &s, NULL); /* which mpirun hands on to its ranks, as it does not SIGTERM */
+}
+
+/* An error of one rank is one of all. */
+static bool agreed(Run *r, bool ok, Err *e) {
+    return comm_agree(r->world, ok, e);
 }
 
 /* ---- setting up ------------------------------------------------------------------------------------------ */
@@ -249,6 +256,7 @@ static bool open_data(Run *r, Err *e) {
     r->train = open_loader(r, &r->c.data.train, r->c.data.shuffle, e);
     if (!r->train) return false;
     if (r->c.data.val.n && !(r->val = open_loader(r, &r->c.data.val, false, e))) return false;
+    if (!mixing_open(&r->mixing, &r->c, r->train, e)) return false;
     note("data: %s training tokens, %.2f epochs in %lld steps",
          human_count((double)loader_tokens(r->train), b),
          (double)r->c.train.max_steps * (double)r->c.train.global_batch_size /
@@ -257,7 +265,6 @@ static bool open_data(Run *r, Err *e) {
     size_t n = (size_t)r->B * (size_t)r->T;
     r->tokens = xcalloc(n, sizeof *r->tokens);
     r->targets = xcalloc(n, sizeof *r->targets);
-    r->losses = xcalloc(n, sizeof *r->losses);
     return find_floor(r, e);
 }
 
@@ -278,6 +285,7 @@ static bool plan_run(const Run *r, Err *e) {
 
 static bool build_model(Run *r, Err *e) {
     const GptOptions o = options_of(r);
+    if (!agreed(r, mixing_reference(r->mixing, &o, e), e)) return false;
     r->gpt = gpt_create(&r->c.model, &o, e);
     return r->gpt && optim_create(&r->optim, r->gpt, &r->c, e);
 }
@@ -389,7 +397,7 @@ typedef struct StepReport {
     int64_t step;
     double loss, lr, grad_norm, seconds, tokens_per_second, mfu, val_loss;
     double comm_seconds, data_seconds; /* of a step's: in communication that nothing hid; waiting for data */
-    bool skipped;
+    bool skipped, published;           /* new weights of the mixture */
 } StepReport;
 
 static void put_number(Str *s, const char *key, double x) {
@@ -414,6 +422,7 @@ static bool write_metrics(const Run *r, const StepReport *p, Err *e) {
         put_number(&s, "comm_seconds", p->comm_seconds), put_number(&s, "data_seconds", p->data_seconds);
     if (!isnan(p->val_loss)) put_number(&s, "val_loss", p->val_loss);
     if (p->skipped) str_puts(&s, ", \"skipped\": true");
+    if (p->published) str_puts(&s, ", \"mixing\": "), mixing_print(r->mixing, &s);
     str_puts(&s, "}\n");
     bool ok = write(r->metrics, s.p, s.n) == (ssize_t)s.n; /* one write a line: a kill leaves whole lines */
     str_free(&s);
@@ -427,6 +436,7 @@ static bool save(Run *r, Err *e) {
     if (r->saved == r->step) return true;
     gpt_weights_share(r->gpt, true);
     state_set(&r->state, "step", (double)r->step);
+    mixing_save(r->mixing, &r->state);
     if (!checkpoint_save(r->dir, r->step, r->gpt, moments, 2, &r->state, r->tokenizer_dir,
                          r->c.train.keep_checkpoints, e))
         return false;
@@ -453,7 +463,7 @@ static bool load_or_init(Run *r, const TrainOptions *o, Err *e) {
     }
     free(dir);
     if (ok) gpt_weights_changed(r->gpt, false);
-    return ok;
+    return ok && mixing_load(r->mixing, &r->state, r->step, e);
 }
 
 /* ---- a step ---------------------------------------------------------------------------------------------- */
@@ -479,6 +489,7 @@ static bool next_batch(void *run, int64_t i, Batch *b, Err *e) {
 /* Forward and backward of the whole global batch. */
 static bool accumulate(Run *r, Err *e) {
     const int64_t all = r->c.train.global_batch_size;
+    mixing_deal(r->mixing, r->step);
     loader_prefetch(r->train, (uint64_t)((r->step + 1) * all), (int)all);
     return gpt_accumulate(r->gpt, micro_steps(r), next_batch, r, 1.0f / ((float)all * (float)r->T), e);
 }
@@ -516,33 +527,20 @@ static bool skip_step(Run *r, const StepReport *p, Err *e) {
     return true;
 }
 
-/* The sum of x over all ranks, in their order. */
-static double sum_over_ranks(const Run *r, double x) {
-    if (!r->comm) return x;
-    double sum = 0, *all = xcalloc((size_t)r->grid.ranks, sizeof *all);
-    comm_host_gather(r->comm, all, &x, sizeof x);
-    for (int i = 0; i < r->grid.ranks; i++) sum += all[i];
-    comm_host_broadcast(r->comm, &sum, sizeof sum, 0);
-    free(all);
-    return sum;
+static void add_up(void *sum, uint64_t row, int n, int T, const float *losses) {
+    (void)row;
+    for (int64_t i = 0; i < (int64_t)n * T; i++) *(double *)sum += losses[i];
 }
 
-/* Mean loss over the first eval_batches global batches of the validation data (at most all of it, once), of which the
- * data ranks take micro batches in turn. */
+/* Mean loss over the first eval_batches global batches of the validation data (at most all of it, once). */
 static bool evaluate(Run *r, double *loss, Err *e) {
     uint64_t rows = (uint64_t)(r->c.train.eval_batches * r->c.train.global_batch_size),
              all = loader_sequences(r->val);
     double sum = 0;
     if (rows > all) rows = all;
-    const uint64_t B = (uint64_t)r->B, turn = B * (uint64_t)r->grid.dp;
-    for (uint64_t row = B * (uint64_t)r->grid.dp_rank; row < rows; row += turn) {
-        int n = rows - row < B ? (int)(rows - row) : r->B;
-        if (!loader_rows(r->val, row, n, r->tokens, r->targets, e)) return false;
-        const Batch b = {.tokens = r->tokens, .targets = r->targets, .B = n, .T = r->T};
-        gpt_losses(r->gpt, &b, r->losses, NULL);
-        for (int64_t i = 0; i < (int64_t)n * r->T && r->grid.tp_rank == 0; i++) sum += r->losses[i];
-    }
-    *loss = sum_over_ranks(r, sum) / ((double)rows * r->T);
+    if (!heldout_losses(r->gpt, r->val, rows, add_up, &sum, e)) return false;
+    heldout_sum(r->comm, &sum, 1);
+    *loss = sum / ((double)rows * r->T);
     return true;
 }
 
@@ -604,7 +602,8 @@ static bool is_stop(const Run *r) {
     const Config *c = &r->c;
     return r->step == c->train.max_steps || r->stop || (r->val && is_due(r->step, c->train.eval_interval)) ||
            (r->tokenizer && is_due(r->step, c->train.sample_interval)) ||
-           is_due(r->step, c->train.checkpoint_interval) || (trace_is_on() && r->step >= r->traced_to) ||
+           is_due(r->step, c->train.checkpoint_interval) || mixing_is_due(r->mixing, r->step) ||
+           (trace_is_on() && r->step >= r->traced_to) ||
            (r->comm && is_due(r->step, c->parallel.checksum_interval));
 }
 
@@ -614,6 +613,8 @@ static bool report(Run *r, StepReport *p, Err *e) {
     p->val_loss = NAN;
     if (now && r->val && (last || is_due(p->step, c->train.eval_interval)) && !evaluate(r, &p->val_loss, e))
         return false;
+    p->published = now && mixing_is_due(r->mixing, p->step);
+    if (p->published && !mixing_publish(r->mixing, r->gpt, e)) return false;
     if (!write_metrics(r, p, e)) return false;
     show_progress(r, p);
     if (!isnan(p->val_loss)) show_validation(r, p->val_loss);
@@ -754,6 +755,7 @@ static void release(Run *r) {
     gpt_free(r->gpt);
     optim_free(&r->optim);
     tokenizer_free(r->tokenizer);
+    mixing_close(r->mixing);
     loader_close(r->train);
     loader_close(r->val);
     state_free(&r->state);
@@ -763,7 +765,6 @@ static void release(Run *r) {
     if (r->log >= 0) close(r->log);
     free(r->tokens);
     free(r->targets);
-    free(r->losses);
     free(r->dir);
     free(r->tokenizer_dir);
     if (r->comm) comm_close(r->comm);
@@ -786,11 +787,6 @@ static bool open_grid(Run *r, Err *e) {
     if (!r->comm) return false;
     comm_watch(r->c.parallel.timeout);
     return comm_self_test(r->comm, e);
-}
-
-/* An error of one rank is one of all. */
-static bool agreed(Run *r, bool ok, Err *e) {
-    return comm_agree(r->world, ok, e);
 }
 
 static bool set_up(Run *r, const TrainOptions *o, Err *e) {

@@ -16,10 +16,10 @@ floor() {
     extsort) echo 1 ;;
     ngram | ngram_impl | ngram_train | classifier | classifier_impl | classifier_train | pii | rules | language | html | warc | normalise) echo 2 ;; # what curate.c asks
     gpt | params) echo 3 ;;
-    optim | checkpoint | tensors | llmc | sample) echo 4 ;;
+    optim | checkpoint | tensors | llmc | sample | heldout) echo 4 ;;
     cost) echo 4 ;; # what a step of training costs
     plan_text) echo 5 ;; # what plan.c finds, in words
-    eval | plan | bench) echo 5 ;;
+    eval | plan | bench | mixing) echo 5 ;;
     train) echo 6 ;;
     main) echo 7 ;;
     sets | team) echo 1 ;;

@@ -40,7 +40,7 @@ TEST(config_printed_reads_back) {
     config_defaults(&a);
     EXPECT(config_set(&a, "optimizer.lr=0.00061234567890123", &e) && config_set(&a, "name=a \"b\"", &e));
     EXPECT(config_set(&a, "data.train=[{\"path\":\"s.bin\",\"weight\":3}]", &e) &&
-           config_set(&a, "data.val=v.bin", &e));
+           config_set(&a, "data.val={\"path\":\"v\",\"name\":\"n\",\"val\":\"h\",\"epochs\":0.5}", &e));
     EXPECT(config_set(&a, "train.max_steps=77", &e) && config_set(&a, "optimizer.betas=[0.5,0.75]", &e));
     Str s = {0};
     config_print(&a, &s);

@@ -166,6 +166,44 @@ TEST(loader_weights) {
     for (int i = 0; i < MOST; i++) free(path[i]);
 }
 
+/* Deal after deal each source gives its quota, to the row and evenly spread, and goes through its epochs. */
+TEST(loader_deals) {
+    enum { N = 3, DEALS = 60 };
+    Err e = {0};
+    const char *dir = test_dir();
+    const int size[N] = {10, 47, 84};
+    char *path[N];
+    Source src[N];
+    int seen[N][100] = {{0}};
+    uint64_t given[N] = {0}, from = 5;
+    for (int i = 0; i < N; i++) {
+        path[i] = counting_shard(dir, (const char *const[]){"a.bin", "b.bin", "c.bin"}[i],
+                                 (uint32_t)size[i] + 1, (uint32_t)i * 1000);
+        src[i] = (Source){path[i], 1};
+    }
+    Loader *l = loader_open(src, N, 1, true, 9, V, &e);
+    EXPECT(l && loader_sequences_of(l, 2) == 84, "%s", e.msg);
+    for (uint64_t k = 0; k < DEALS; k++) {
+        uint64_t quota[N], had[N] = {0}, all = 0;
+        for (int i = 0; i < N; i++)
+            all += quota[i] = rand_below(1, RAND_TEST, k, (uint64_t)i, k % 7 ? 40 : 2);
+        loader_deal(l, from, quota, given);
+        loader_prefetch(l, from, (int)all + 3); /* no further than was dealt */
+        for (uint64_t q = 0; q < all; q++) {
+            const int32_t token = row(l, from + q, 1), s = token / 1000;
+            EXPECT(seen[s][token % 1000]++ == (int)(given[s] + had[s]) / size[s], "source %d repeats", s);
+            had[s]++;
+            for (int i = 0; i < N; i++)
+                EXPECT(fabs((double)had[i] - (double)((q + 1) * quota[i]) / (double)all) <= 1);
+        }
+        for (int i = 0; i < N; i++)
+            EXPECT(had[i] == quota[i], "deal %d, source %d", (int)k, i), given[i] += had[i];
+        from += all;
+    }
+    loader_close(l);
+    for (int i = 0; i < N; i++) free(path[i]);
+}
+
 /* A row depends on its number alone: not on how many are asked for at once, so not on ranks or threads. */
 TEST(loader_rows_are_a_pure_function) {
     Err e = {0};

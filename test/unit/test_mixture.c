@@ -122,7 +122,8 @@ static uint64_t all_rows(const Mixture *m) {
     return sum;
 }
 
-/* A source of one row in 200 gets its turn, though an interval is 7 rows; no source is ever two rows from its share. */
+/* A source of one row in 200 gets its turn, though an interval is 7 rows; no source is ever two rows from its
+ * share. */
 TEST(mixture_deal_owes_nothing) {
     Mixture m = mixture(MIX_STATIC, 4);
     const double prior[] = {1, 40, 59, 100};
