@@ -162,7 +162,7 @@ check: layers $(BIN) $(BUILD)/test/run
 
 test: $(BIN) $(BUILD)/test/run $(PAR)
 	@GPT=$(BIN) BUILD=$(BUILD) test/sum.sh scripts/layers.sh $(BUILD)/test/run test/cli/run.sh $(wildcard test/resume.sh) \
-    $(RANKS) test/parallel/share.sh
+	    $(RANKS) test/parallel/share.sh
 
 test-compat: $(BIN)
 	@GPT=$(BIN) test/sum.sh $(patsubst %,'$(PYTHON) %',$(wildcard test/compat/*.py))

@@ -99,7 +99,7 @@ static const char page_top[] =
     "body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 "
     "1em;color:#222;background:#fff}\n"
     "table{border-collapse:collapse}td,th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top}\n"
-    "td.n{text-align:right;font-variant-numeric:tabular-nums}rect.bar{fill:#5b8db8}rect.drop{fill:#c8553d}\n"
+    ".n{text-align:right;font-variant-numeric:tabular-nums}rect.bar{fill:#5b8db8}rect.drop{fill:#c8553d}\n"
     "line.limit{stroke:#c8553d;stroke-width:2}text{font:11px sans-serif;fill:#444}\n"
     "blockquote{margin:.2em 0 .6em 0;padding-left:.7em;border-left:3px solid #5b8db8;white-space:pre-wrap;"
     "overflow-wrap:anywhere}blockquote.drop{border-color:#c8553d}small{color:#666}\n</style></head><body>\n";
@@ -129,8 +129,10 @@ static void put_row(Str *html, const char *what, uint64_t documents, uint64_t by
 }
 
 static void html_funnel(Str *html, const Stats *s) {
-    str_puts(html,
-             "<h2>What became of the documents</h2>\n<table><tr><th><th>documents<th>share<th>bytes<th>\n");
+    str_puts(
+        html,
+        "<h2>What became of the documents</h2>\n<table><tr><th><th class=\"n\">documents<th class=\"n\">share"
+        "<th class=\"n\">bytes<th>\n");
     put_row(html, "read", s->documents, s->bytes, s, false);
     for (int i = REASON_UNREADABLE; i < N_REASONS; i++)
         put_row(html, reason_name(i), s->dropped[i], s->dropped_bytes[i], s, true);
@@ -140,11 +142,17 @@ static void html_funnel(Str *html, const Stats *s) {
     str_puts(html, "</table>\n<p>Lines dropped:");
     for (int i = 0; i < N_LINE_RULES; i++)
         str_printf(html, " %s %llu,", line_rule_names[i], (unsigned long long)s->lines[i]);
-    str_printf(html, " duplicate %llu.</p>\n<p>Anonymised:", (unsigned long long)s->duplicate_lines);
-    for (int k = 0; k < PII_KINDS; k++)
-        if (s->anonymised.n[k])
-            str_printf(html, " %s %llu,", pii_name((PiiKind)k), (unsigned long long)s->anonymised.n[k]);
-    str_puts(html, "</p>\n");
+    str_printf(html, " duplicate %llu.</p>\n", (unsigned long long)s->duplicate_lines);
+}
+
+static void html_anonymised(Str *html, const Stats *s) {
+    const char *between = "<p>Anonymised: ";
+    for (int k = 0; k < PII_KINDS; k++) {
+        if (!s->anonymised.n[k]) continue;
+        str_printf(html, "%s%s %llu", between, pii_name((PiiKind)k), (unsigned long long)s->anonymised.n[k]);
+        between = ", ";
+    }
+    if (*between == ',') str_puts(html, ".</p>\n");
 }
 
 enum { PLOT_BIN = 10, PLOT_HEIGHT = 100 };
@@ -156,7 +164,7 @@ static void html_plot(Str *html, const Stats *s, int m, const double limit[N_RUL
     str_printf(html, "<svg width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"histogram of %s\">\n",
                PLOT_BIN * STATS_BINS, PLOT_HEIGHT + 18, measure_names[m]);
     for (int b = 0; b < STATS_BINS; b++) {
-        double high = PLOT_HEIGHT * (double)s->histogram[m][b] / (double)most;
+        double high = fmax(1, PLOT_HEIGHT * (double)s->histogram[m][b] / (double)most); /* few can be seen */
         if (s->histogram[m][b])
             str_printf(html,
                        "<rect class=\"bar\" x=\"%d\" y=\"%.1f\" width=\"%d\" height=\"%.1f\"><title>%.4g to "
@@ -164,9 +172,13 @@ static void html_plot(Str *html, const Stats *s, int m, const double limit[N_RUL
                        b * PLOT_BIN, PLOT_HEIGHT - high, PLOT_BIN - 1, high, stats_edge(m, b),
                        stats_edge(m, b + 1), (unsigned long long)s->histogram[m][b]);
     }
-    for (int b = 0; b < STATS_BINS; b += 12)
-        str_printf(html, "<text x=\"%d\" y=\"%d\">%.3g</text>\n", b * PLOT_BIN, PLOT_HEIGHT + 13,
-                   stats_edge(m, b));
+    for (int b = 0; b < STATS_BINS; b += 12) {
+        double edge = stats_edge(m, b);
+        str_printf(html,
+                   edge < 1000 ? "<text x=\"%d\" y=\"%d\">%.3g</text>\n"
+                               : "<text x=\"%d\" y=\"%d\">%.0f</text>\n",
+                   b * PLOT_BIN, PLOT_HEIGHT + 13, edge);
+    }
     for (int i = 0; i < N_RULES; i++)
         if (rules[i].measure == m && !isnan(limit[i])) {
             double x = PLOT_BIN * stats_position(m, limit[i]);
@@ -227,6 +239,7 @@ static void put_page(Str *html, const Stats *s, const double limit[N_RULES], dou
                (unsigned long long)s->kept, (unsigned long long)s->documents, (double)s->kept_bytes / 1e6,
                (double)s->bytes / 1e6, seconds, (double)s->bytes / 1e6 / seconds);
     html_funnel(html, s);
+    html_anonymised(html, s);
     html_rules(html, s, limit);
     html_problems(html, s);
     str_puts(html, "</body></html>\n");
