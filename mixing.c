@@ -125,6 +125,7 @@ bool mixing_reference(Mixing *x, const GptOptions *training, Err *e) {
         x->of[i].reference = xcalloc(x->of[i].rows * (uint64_t)o.T, sizeof(float));
         ok = heldout_losses(m, x->of[i].val, x->of[i].rows, keep_losses, x->of[i].reference, e);
     }
+    if (o.comm) comm_sent(o.comm, LANE_NEXT); /* the next stage may still be reading from this one's memory */
     gpt_free(m);
     return ok;
 }
