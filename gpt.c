@@ -760,7 +760,7 @@ static void fetch_logits(const Gpt *m, float *logits, int64_t j, int64_t k) {
 
 void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot, const int32_t *pos, int n,
                 const int32_t *want, int n_want, float *logits) {
-    CHECK(n > 0 && n <= m->rows && !m->sliced, "%d tokens for a model made for %d", n, (int)m->rows);
+    CHECK(n > 0 && n <= gpt_decode_rows(m), "%d tokens for a model made for %d", n, gpt_decode_rows(m));
     for (int i = 0; i < n; i++)
         CHECK(slot[i] >= 0 && slot[i] < kv->slots && pos[i] >= 0 && pos[i] < kv->capacity &&
                   pos[i] < m->c.n_positions,
@@ -810,6 +810,10 @@ static Tensor plan_kept(Plan *keep, bool own, Tensor shared, int64_t elements) {
 /* Rows between blocks. */
 static int64_t site_rows(const Gpt *m) {
     return m->sliced ? (m->rows + m->grid.tp - 1) / m->grid.tp : m->rows;
+}
+
+int gpt_decode_rows(const Gpt *m) {
+    return (int)site_rows(m);
 }
 
 /* Sites keep what backward does not make again: every x and h; every x; or, when blocks are recomputed, what each

@@ -53,7 +53,7 @@ typedef struct GptOptions {
     int64_t micro_steps;  /* a step, of each rank: how many can be in flight in the pipeline; 0: 1 */
     Dtype compute;        /* of linear operands and activations */
     bool train;           /* gradients and activations for backward */
-    int B, T;             /* largest micro batch; for serving: B * T rows at most in one gpt_decode call */
+    int B, T;             /* largest micro batch; for serving: rows of a gpt_decode call */
     Recompute recompute;
     int logits_rows; /* logits exist for so many rows at a time; 0: as many as the back end likes */
 } GptOptions;
@@ -149,8 +149,9 @@ bool kv_create(KvCache *kv, const Gpt *m, int slots, int64_t capacity, Err *e);
 void kv_free(KvCache *kv);
 
 /* Prefill and decode in one call: token i goes to position pos[i] of slot[i]; tokens of one slot stand in a
- * row with rising positions. n <= B * T of the options. logits (host, [n_want, V] fp32) of the rows listed in
- * want[]. */
+ * row with rising positions. n <= gpt_decode_rows: B * T of the options, or where a tensor group shares out rows this
+ * rank's share of them. logits (host, [n_want, V] fp32) of the rows listed in want[]. */
+int gpt_decode_rows(const Gpt *m);
 void gpt_decode(Gpt *m, KvCache *kv, const int32_t *tokens, const int32_t *slot, const int32_t *pos, int n,
                 const int32_t *want, int n_want, float *logits);
 

@@ -405,8 +405,7 @@ static bool check_prompt(const Run *r, const int32_t *prompt, size_t n, Err *e) 
 /* What a run needs besides the cache. */
 static void start_sequences(Run *r, const int32_t *prompt, size_t n_prompt, int n_samples, size_t limit,
                             SampleSink sink, void *ctx) {
-    const GptOptions *o = gpt_options(r->m);
-    size_t rows = (size_t)o->B * (size_t)o->T, ints = rows * sizeof(int32_t);
+    size_t rows = (size_t)gpt_decode_rows(r->m), ints = rows * sizeof(int32_t);
     r->rows = (int)rows;
     r->token = xmalloc(4 * ints);
     r->slot = r->token + rows, r->pos = r->slot + rows, r->want = r->pos + rows;

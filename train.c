@@ -55,7 +55,6 @@ typedef struct Run {
     int64_t step, saved;       /* last step queued, last step saved */
     bool stop;                 /* a rank was asked to, and all know */
     double data_seconds;       /* spent on reading since the last step was settled */
-    bool sliced_samples_noted;
     Pending pending;
     double settled; /* when */
     double peak_flops, seconds_a_step;
@@ -552,12 +551,6 @@ static void collect(void *ctx, int i, const char *text, size_t n, bool last) {
 /* By the ranks of one whole model, which go through it together; the others wait. */
 static bool print_sample(Run *r, Err *e) {
     SampleParams p;
-    if (r->c.parallel.sequence_parallel && r->grid.tp > 1) {
-        if (!r->sliced_samples_noted)
-            note("no samples while training: parallel.sequence_parallel passes whole batches");
-        r->sliced_samples_noted = true;
-        return true;
-    }
     if (r->grid.dp_rank) return true;
     SampleStats stats;
     Str text = {0};
@@ -816,6 +809,5 @@ bool train_run(const Config *c, const TrainOptions *o, Err *e) {
         if (!ok && e->code != EXIT_STOPPED) comm_fail(e); /* the others would wait for this rank */
     }
     release(r);
-    comm_stop();
     return ok;
 }
