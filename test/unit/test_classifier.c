@@ -244,7 +244,8 @@ TEST(classifier_keep_share) {
     Err e = {0};
     Keep last;
     uint64_t total;
-    const char *file[] = {path_join(root, "a"), path_join(root, "b"), path_join(root, "c")};
+    char *path[] = {path_join(root, "a"), path_join(root, "b"), path_join(root, "c")};
+    const char *file[] = {path[0], path[1], path[2]};
     EXPECT(!keep_share(file, 3, 0.5, &last, &total, &e) && strstr(e.msg, "a: cannot open"));
     e = (Err){0};
     for (size_t n = 1; n < 20000; n = n * 3 + 1) {
@@ -269,6 +270,7 @@ TEST(classifier_keep_share) {
         free(all);
         free(sorted);
     }
+    for (int i = 0; i < 3; i++) free(path[i]);
 }
 
 /* P(pareto > 1 - s) = (2 - s)^-9; the same document gets the same answer. */
