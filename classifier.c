@@ -28,7 +28,7 @@ static bool check_header(const ClassifierHeader *h, const Map *map, const char *
     if (crc32_of(0, h, offsetof(ClassifierHeader, header_crc)) != h->header_crc)
         return damaged(path, "the checksum of its header does not match", e);
     if (!h->labels || h->labels > CLASSIFIER_LABELS || !h->ngrams || h->ngrams > NGRAMS_LONGEST ||
-        !h->buckets || h->buckets >> 32)
+        h->chars > NGRAMS_LONGEST || !h->buckets || h->buckets >> 32)
         return damaged(path, "its header makes no sense", e);
     if (map->n != classifier_weights_at(h->labels) + h->buckets * h->labels * sizeof(float))
         return damaged(path, "it is not as long as its header says", e);
@@ -70,15 +70,40 @@ const char *classifier_label(const Classifier *c, int label) {
 
 /* ---- asking ---------------------------------------------------------------------------------------------- */
 
+static uint32_t bucket_of(const Features *f, uint64_t hash) {
+    return (uint32_t)((hash >> 32) * f->buckets >> 32);
+}
+
+/* The n-grams of a word's characters in lower case, a space before and behind it, up to the longest that are asked for.
+ * What follows the first WORD_CHARS - 2 characters is left out. */
+static size_t char_features(const Features *f, Span word, uint32_t *bucket) {
+    uint32_t c[WORD_CHARS];
+    size_t chars = 0, n = 0;
+    const char *p = word.p, *end = p + word.n;
+    c[chars++] = ' ';
+    while (p < end && chars < WORD_CHARS - 1) c[chars++] = char_lower(char_next(&p, end));
+    c[chars++] = ' ';
+    for (size_t i = 0; i < chars; i++) {
+        uint64_t hash = hash_mix(c[i]);
+        for (size_t k = i + 1;; k++) {
+            if (k - i > 1 || c[i] != ' ') bucket[n++] = bucket_of(f, hash);
+            if (k == chars || k - i == (size_t)f->chars) break;
+            hash = hash_join(hash, c[k]);
+        }
+    }
+    return n;
+}
+
 size_t features_next(Features *f, uint32_t bucket[FEATURES_AT_ONCE]) {
-    size_t n = 0;
+    size_t n = 0, most = (size_t)(f->ngrams + WORD_CHARS * f->chars);
     Span word;
-    while (n + (size_t)f->ngrams <= FEATURES_AT_ONCE && word_next(&f->left, &word)) {
+    while (n + most <= FEATURES_AT_ONCE && word_next(&f->left, &word)) {
         uint64_t first = hash_word(word), hash = first;
         for (int i = 0;; hash = hash_join(hash, f->before[i++])) {
-            bucket[n++] = (uint32_t)((hash >> 32) * f->buckets >> 32);
+            bucket[n++] = bucket_of(f, hash);
             if (i == f->n_before) break;
         }
+        if (f->chars) n += char_features(f, word, bucket + n);
         for (int i = f->ngrams - 1; i > 0; i--) f->before[i] = f->before[i - 1];
         f->before[0] = first;
         if (f->n_before < f->ngrams - 1) f->n_before++;
@@ -88,7 +113,7 @@ size_t features_next(Features *f, uint32_t bucket[FEATURES_AT_ONCE]) {
 
 void classifier_scores(const Classifier *c, const char *text, size_t n, double *scores) {
     const int labels = (int)c->h.labels;
-    Features f = features_of(text, n, (int)c->h.ngrams, c->h.buckets);
+    Features f = features_of(text, n, (int)c->h.ngrams, (int)c->h.chars, c->h.buckets);
     uint32_t bucket[FEATURES_AT_ONCE];
     double sum[CLASSIFIER_LABELS] = {0};
     uint64_t all = 0;

@@ -37,6 +37,7 @@ typedef struct ClassifierJob {
     const char *out_dir;
     uint64_t buckets; /* weights a label */
     int ngrams;       /* longest word n-grams, 1 .. 5 */
+    int chars; /* longest n-grams of characters within words, 0 .. 5: for languages (Cavnar & Trenkle 1994) */
     int epochs;
     double rate;     /* AdaGrad's */
     double held_out; /* share of the documents, chosen by their hashes: half to calibrate, half to report */

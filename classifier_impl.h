@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { CLASSIFIER_VERSION = 1, NGRAMS_LONGEST = 5 };
+enum { CLASSIFIER_VERSION = 1, NGRAMS_LONGEST = 5, WORD_CHARS = 32 };
 #define CLASSIFIER_MAGIC "gptclass"
 #define CLASSIFIER_FILE  "classifier.bin"
 
@@ -19,7 +19,7 @@ typedef struct ClassifierHeader {
     uint32_t version, labels, ngrams;
     uint32_t crc; /* crc32 of all behind the header */
     uint64_t buckets;
-    uint32_t unused;
+    uint32_t chars;      /* longest n-grams of characters; 0: none */
     uint32_t header_crc; /* crc32 of all that comes before */
 } ClassifierHeader;
 
@@ -45,19 +45,21 @@ static inline double logistic(double x) {
     return 1 / (1 + exp(-x));
 }
 
-/* The features of a text as they come: for each word itself and the n-grams that end with it, as buckets. */
+/* The features of a text as they come: for each word itself, the n-grams that end with it, and those of its characters,
+ * as buckets. */
 typedef struct Features {
     Span left;
     uint64_t buckets;
-    int ngrams, n_before;
+    int ngrams, chars, n_before;
     uint64_t before[NGRAMS_LONGEST]; /* hashes of the last words, the nearest first */
 } Features;
 
-static inline Features features_of(const char *text, size_t n, int ngrams, uint64_t buckets) {
-    return (Features){.left = {text, n}, .buckets = buckets, .ngrams = ngrams};
+static inline Features features_of(const char *text, size_t n, int ngrams, int chars, uint64_t buckets) {
+    return (Features){.left = {text, n}, .buckets = buckets, .ngrams = ngrams, .chars = chars};
 }
 
-enum { FEATURES_AT_ONCE = 256 };
+enum { FEATURES_AT_ONCE = 512 };
+_Static_assert((WORD_CHARS + 1) * NGRAMS_LONGEST <= FEATURES_AT_ONCE, "a word's features come at once");
 /* The next ones; 0 at the end. */
 size_t features_next(Features *f, uint32_t bucket[FEATURES_AT_ONCE]);
 

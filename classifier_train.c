@@ -78,7 +78,7 @@ static void sort_numbers(uint32_t *p, size_t n, uint32_t largest) {
 }
 
 static void read_features(Reading *r, const char *text, size_t n, const ClassifierJob *job) {
-    Features f = features_of(text, n, job->ngrams, job->buckets);
+    Features f = features_of(text, n, job->ngrams, job->chars, job->buckets);
     size_t cap = 0;
     for (size_t got = 1; got; r->n += got) {
         if (cap < r->n + FEATURES_AT_ONCE)
@@ -435,6 +435,7 @@ static bool write_model(const Train *t, Err *e) {
     ClassifierHeader h = {.magic = CLASSIFIER_MAGIC, .version = CLASSIFIER_VERSION};
     h.labels = (uint32_t)t->labels;
     h.ngrams = (uint32_t)t->job->ngrams;
+    h.chars = (uint32_t)t->job->chars;
     h.buckets = t->job->buckets;
     OutFile f;
     char *path = path_join(t->job->out_dir, CLASSIFIER_FILE);
@@ -461,6 +462,8 @@ static bool check_job(const ClassifierJob *j, Err *e) {
     if (!j->buckets || j->buckets >> 31) return err_usage(e, "a classifier has 1 to 2G buckets");
     if (j->ngrams < 1 || j->ngrams > NGRAMS_LONGEST)
         return err_usage(e, "word n-grams have 1 to %d words, not %d", NGRAMS_LONGEST, j->ngrams);
+    if (j->chars < 0 || j->chars > NGRAMS_LONGEST)
+        return err_usage(e, "n-grams of characters have 0 to %d, not %d", NGRAMS_LONGEST, j->chars);
     if (j->epochs < 1 || !(j->rate > 0)) return err_usage(e, "epochs and the rate are above 0");
     if (!(j->held_out >= 0 && j->held_out < 1)) return err_usage(e, "the part held out is 0 to 1");
     return true;

@@ -13,10 +13,32 @@ struct Cleaner {
     Str html, text, spare, low, scrubbed;
 };
 
+/* Which labels of the model are wanted: all, if none is named. */
+static bool find_languages(CleanModels *m, const char *names, Err *e) {
+    int labels = classifier_labels(m->language);
+    for (int k = 0; k < labels; k++) m->wanted[k] = !*names;
+    for (size_t n; *names; names += n + (names[n] == ',')) {
+        int found = 0;
+        n = strcspn(names, ",");
+        for (int k = 0; k < labels; k++) {
+            const char *label = classifier_label(m->language, k);
+            if (strlen(label) != n || memcmp(label, names, n)) continue;
+            m->wanted[k] = true;
+            found++;
+        }
+        if (!found)
+            return err_usage(e, "language.wanted: the model knows no \"%.*s\"; it knows \"%s\" and others",
+                             (int)n, names, classifier_label(m->language, 0));
+    }
+    return true;
+}
+
 bool clean_models_open(CleanModels *m, const CleanConfig *c, Err *e) {
     *m = (CleanModels){0};
     bool ok = (!*c->ngram || (m->ngram = ngram_open(c->ngram, e)) != NULL) &&
               (!*c->classifier || (m->classifier = classifier_open(c->classifier, e)) != NULL) &&
+              (!*c->language || (m->language = classifier_open(c->language, e)) != NULL) &&
+              (!m->language || find_languages(m, c->languages, e)) &&
               (!c->anonymise || (m->pii = pii_open(&(PiiOptions){0}, e)) != NULL);
     if (ok && !m->ngram && (!isnan(c->limit[R_MAX_PERPLEXITY]) || !isnan(c->limit[R_MIN_PERPLEXITY])))
         ok = err_usage(
@@ -24,6 +46,8 @@ bool clean_models_open(CleanModels *m, const CleanConfig *c, Err *e) {
     if (ok && !m->classifier && !isnan(c->limit[R_MIN_SCORE]))
         ok =
             err_usage(e, "models.min_score needs models.classifier: make one with gpt data classifier train");
+    if (ok && !m->language && *c->languages)
+        ok = err_usage(e, "language.wanted needs language.model: make one with scripts/train_language.sh");
     if (!ok) clean_models_close(m);
     return ok;
 }
@@ -31,6 +55,7 @@ bool clean_models_open(CleanModels *m, const CleanConfig *c, Err *e) {
 void clean_models_close(CleanModels *m) {
     ngram_close(m->ngram);
     classifier_close(m->classifier);
+    classifier_close(m->language);
     pii_close(m->pii);
     *m = (CleanModels){0};
 }
@@ -90,10 +115,28 @@ static int ask_models(const Cleaner *c, const char *text, size_t n, double value
     return rules_broken(c->config->limit, value);
 }
 
+/* A text shows its language soon. */
+enum { LANGUAGE_BYTES = 8192 };
+
+/* Each label's score is a probability of its own; they are scaled to add up to 1. */
+static int ask_language(const CleanModels *m, const char *text, size_t n, double value[N_RULE_MEASURES]) {
+    double score[CLASSIFIER_LABELS], sum = 0, wanted = 0;
+    int best = 0;
+    classifier_scores(m->language, text, n > LANGUAGE_BYTES ? utf8_whole(text, LANGUAGE_BYTES) : n, score);
+    for (int k = 0; k < classifier_labels(m->language); k++) {
+        sum += score[k];
+        if (score[k] > score[best]) best = k;
+        if (m->wanted[k] && score[k] > wanted) wanted = score[k];
+    }
+    value[M_LANGUAGE] = wanted / sum;
+    return best;
+}
+
 size_t clean_judge(Cleaner *c, char *text, size_t n, Judgement *v) {
     memset(v, 0, sizeof *v);
     if (c->config->lines.on) n = lines_clean(&c->config->lines, text, n, lower(c, text, n), v->dropped);
     measure(c->measurer, text, n, v->value);
+    v->language = c->models->language && n ? ask_language(c->models, text, n, v->value) : -1;
     v->broken = rules_broken(c->config->limit, v->value);
     if (v->broken < 0 && n) v->broken = ask_models(c, text, n, v->value);
     return n;

@@ -15,14 +15,16 @@ typedef struct CleanConfig {
     HtmlOptions html;
     Normalise normalise;
     LineRules lines;
-    double limit[N_RULES];            /* NAN: off */
-    char ngram[512], classifier[512]; /* folders of models; empty: none */
+    double limit[N_RULES];                           /* NAN: off */
+    char ngram[512], classifier[512], language[512]; /* folders of models; empty: none */
+    char languages[256]; /* those that are wanted, a comma between two; empty: any */
     bool anonymise;
 } CleanConfig;
 
 typedef struct CleanModels {
     Ngram *ngram;
-    Classifier *classifier;
+    Classifier *classifier, *language;
+    bool wanted[CLASSIFIER_LABELS]; /* of the languages */
     Pii *pii;
 } CleanModels;
 bool clean_models_open(CleanModels *m, const CleanConfig *c,

@@ -297,9 +297,10 @@ static bool read_unit(const Run *r, int u, Err *e) {
 /* What is said of a document. Where only a run knows which are kept, documents wait in .held files: frames, with a
  * verdict behind each. */
 typedef struct Verdict {
-    uint64_t order; /* of the document in the run, from 1 */
-    uint64_t hash;  /* of its text */
-    int64_t reason; /* why it is dropped; -1: it is not, so far */
+    uint64_t order;   /* of the document in the run, from 1 */
+    uint64_t hash;    /* of its text */
+    int32_t reason;   /* why it is dropped; -1: it is not, so far */
+    int32_t language; /* a label; -1: unknown */
     double value[N_RULE_MEASURES];
 } Verdict;
 
@@ -361,12 +362,16 @@ static void put_where(Str *json, const Frame *f, const char *file) {
 }
 
 static void put_document(Str *json, const Frame *f, const char *file, const char *text, size_t n,
-                         const Verdict *v) {
+                         const Verdict *v, const char *language) {
     const char *before = ", \"scores\": {";
     str_puts(json, "{\"text\": ");
     doc_put_json(json, text, n);
     put_where(json, f, file);
-    if (v->reason >= 0) str_printf(json, ", \"reason\": \"%s\"", reason_name((int)v->reason));
+    if (v->reason >= 0) str_printf(json, ", \"reason\": \"%s\"", reason_name(v->reason));
+    if (language) {
+        str_puts(json, ", \"language\": ");
+        doc_put_json(json, language, strlen(language));
+    }
     for (int m = 0; m < N_RULE_MEASURES; m++) {
         if (isnan(v->value[m])) continue;
         str_printf(json, "%s\"%s\": %.5g", before, measure_names[m], v->value[m]);
@@ -409,6 +414,10 @@ static bool is_written(const Judge *j, const Verdict *v) {
     return v->reason < 0 || (double)(hash_mix(v->order) >> 11) * 0x1p-53 < j->run->job->config.dropped;
 }
 
+static const char *language_name(const Run *r, int language) {
+    return language < 0 ? NULL : classifier_label(r->models.language, language);
+}
+
 /* All that can be said of a document has been said. */
 static void settle(const Judge *j, JudgeBlock *b, const Frame *f, const char *text, size_t n,
                    const Verdict *v, Cleaner *c) {
@@ -416,9 +425,11 @@ static void settle(const Judge *j, JudgeBlock *b, const Frame *f, const char *te
         stats_kept(&b->stats, n);
         clean_scrub(c, &text, &n, &b->stats.anonymised);
     } else {
-        stats_dropped(&b->stats, (int)v->reason, n);
+        stats_dropped(&b->stats, v->reason, n);
     }
-    if (is_written(j, v)) put_document(&b->out[v->reason >= 0], f, j->run->file[f->file], text, n, v);
+    if (is_written(j, v))
+        put_document(&b->out[v->reason >= 0], f, j->run->file[f->file], text, n, v,
+                     language_name(j->run, v->language));
 }
 
 /* It waits; if it may be kept, its score is what it waits for. */
@@ -433,7 +444,7 @@ static void hold(JudgeBlock *b, const Frame *f, const char *text, size_t n, cons
 
 static void judge_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c) {
     const char *file = j->run->file[f->file], *body = (const char *)(f + 1) + f->n_url;
-    Verdict v = {.order = (uint64_t)j->unit << 32 | (uint32_t)(number + 1), .reason = -1};
+    Verdict v = {.order = (uint64_t)j->unit << 32 | (uint32_t)(number + 1), .reason = -1, .language = -1};
     size_t at = find_drop(j, number), n = f->n;
     bool listed = at < j->n_drops && j->drop[at].doc == number;
     b->text.n = 0;
@@ -449,6 +460,8 @@ static void judge_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_
         if (!n || is.broken >= 0) v.reason = n ? is.broken : REASON_EMPTY;
         memcpy(v.value, is.value, sizeof v.value);
         v.hash = hash_bytes(b->text.p, n, SEED_DOCUMENT);
+        v.language = is.language;
+        if (v.language >= 0) stats_language(&b->stats, v.language, language_name(j->run, v.language), n);
     }
     if (j->last || !is_written(j, &v))
         settle(j, b, f, b->text.p, n, &v, c);

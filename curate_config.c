@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define TEXT(path, field, v, help)          KEY_TEXT(CurateConfig, path, field, v, help)
+#define NAMES(path, field, v, help)         KEY_NAMES(CurateConfig, path, field, v, help)
 #define INT(path, field, v, lo, hi, help)   KEY_INT(CurateConfig, path, field, v, lo, hi, help)
 #define FLOAT(path, field, v, lo, hi, help) KEY_FLOAT(CurateConfig, path, field, v, lo, hi, help)
 #define BOOL(path, field, v, help)          KEY_BOOL(CurateConfig, path, field, v, help)
@@ -40,6 +41,8 @@ static const Key keys[] = {
     INT("duplicates.min_line", duplicates.min_line, 40, 1, 1e9, "bytes of the shortest line that is dropped so"),
     INT("duplicates.memory_mb", duplicates.memory_mb, 512, 1, 1 << 20, "for the table of hashes; more of them take more passes"),
 
+    TEXT("language.model", clean.language, "", "folder of a classifier whose labels are languages, as scripts/train_language.sh makes it"),
+    NAMES("language.wanted", clean.languages, "", "the languages that are kept; none named: all that the model is sure of"),
     RULES(RULE)
 
     TEXT("models.ngram", clean.ngram, "", "folder of an n-gram model, from gpt data lm train"),

@@ -49,7 +49,8 @@ static void explain_keep(Str *out, const CurateConfig *c, double score) {
                    pow(2 - score, -c->keep.pareto));
 }
 
-static void explain_text(Str *out, const CurateConfig *c, Cleaner *cleaner, const char *text, size_t n) {
+static void explain_text(Str *out, const CurateConfig *c, const CleanModels *models, Cleaner *cleaner,
+                         const char *text, size_t n) {
     Str copy = {0};
     Judgement v;
     str_put(&copy, text, n);
@@ -62,6 +63,7 @@ static void explain_text(Str *out, const CurateConfig *c, Cleaner *cleaner, cons
     for (int i = 0; i < R_KEEP; i++)
         explain_rule(out, &rules[i], v.value[rules[i].measure], c->clean.limit[i]);
     explain_keep(out, c, v.value[M_SCORE]);
+    if (v.language >= 0) str_printf(out, "  language: %s\n", classifier_label(models->language, v.language));
     if (!left)
         str_puts(out, "  verdict: dropped, nothing is left of it\n");
     else if (v.broken >= 0)
@@ -92,7 +94,7 @@ bool curate_explain(const CurateConfig *c, const char *path, int documents, Str 
             continue;
         }
         explain_normalise(out, &counts);
-        explain_text(out, c, cleaner, text, n);
+        explain_text(out, c, &models, cleaner, text, n);
     }
     raw_free(&raw);
     cleaner_free(cleaner);

@@ -14,6 +14,7 @@ void keys_defaults(const Keys *t, void *base) {
     for (const Key *k = t->at; k < t->at + t->n; k++) {
         void *p = field(base, k);
         switch (k->kind) {
+        case K_NAMES:
         case K_TEXT: snprintf(p, k->size, "%s", k->text); break;
         case K_CHOICE: snprintf(p, k->size, "%.*s", (int)strcspn(k->text, "|"), k->text); break;
         case K_INT: *(int64_t *)p = (int64_t)k->value; break;
@@ -70,6 +71,20 @@ static bool read_text(const char *where, const Key *k, const cJSON *v, char *dst
         return err_usage(e, "%s: %s is longer than %zu bytes", where, k->path, size - 1);
     strcpy(dst, v->valuestring);
     return true;
+}
+
+/* A list of names, or a text with commas. */
+static bool read_names(const char *where, const Key *k, const cJSON *v, char *dst, Err *e) {
+    Str all = {0};
+    if (!cJSON_IsArray(v)) return read_text(where, k, v, dst, k->size, e);
+    for (const cJSON *it = v->child; it; it = it->next) {
+        if (!cJSON_IsString(it)) return str_free(&all), wrong_type(where, k, it, "a list of texts", e);
+        str_printf(&all, "%s%s", all.n ? "," : "", it->valuestring);
+    }
+    bool fits = all.n < k->size;
+    if (fits) snprintf(dst, k->size, "%s", all.n ? all.p : "");
+    str_free(&all);
+    return fits || err_usage(e, "%s: %s is longer than %zu bytes", where, k->path, k->size - 1);
 }
 
 static bool read_source(const char *where, const Key *k, const cJSON *v, DataSource *s, Err *e) {
@@ -147,6 +162,7 @@ bool key_read(const Key *k, void *base, const char *where, const cJSON *v, Err *
         return true;
     case K_PAIR: return read_pair(where, k, v, p, e);
     case K_SOURCES: return read_sources(where, k, v, p, e);
+    case K_NAMES: return read_names(where, k, v, p, e);
     }
     return false;
 }
@@ -268,7 +284,7 @@ bool keys_set(const Keys *t, void *base, const char *assignment, Err *e) {
     bool text = k->kind == K_TEXT || k->kind == K_CHOICE;
     const char *end = NULL;
     cJSON *v = text ? cJSON_CreateString(eq + 1) : cJSON_ParseWithOpts(eq + 1, &end, true);
-    if (!v && k->kind == K_SOURCES) v = cJSON_CreateString(eq + 1); /* a bare path */
+    if (!v && (k->kind == K_SOURCES || k->kind == K_NAMES)) v = cJSON_CreateString(eq + 1); /* bare */
     bool ok = v ? key_read(k, base, "--set", v, e)
                 : err_usage(e, "--set: %s: cannot read the value \"%s\"", path, eq + 1);
     cJSON_Delete(v);
@@ -293,6 +309,18 @@ void json_float(Str *out, double x) {
         if (strtod(b, NULL) == x) break;
     }
     str_puts(out, b);
+}
+
+static void print_names(Str *out, const char *names) {
+    str_puts(out, "[");
+    for (size_t n; *names; names += n + (names[n] == ',')) {
+        char name[KEYS_TEXT];
+        n = strcspn(names, ",");
+        snprintf(name, sizeof name, "%.*s", (int)n, names);
+        print_text(out, name);
+        if (names[n]) str_puts(out, ", ");
+    }
+    str_puts(out, "]");
 }
 
 static void print_sources(Str *out, const DataSources *s) {
@@ -332,6 +360,7 @@ void key_print(const Key *k, const void *base, Str *out) {
         str_puts(out, "]");
         break;
     case K_SOURCES: print_sources(out, p); break;
+    case K_NAMES: print_names(out, p); break;
     }
 }
 

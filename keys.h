@@ -21,8 +21,8 @@ typedef struct DataSources {
     int n;
 } DataSources;
 
-/* The C types of the fields: char[], char[], int64_t, double, bool, double[2], DataSources. */
-typedef enum { K_TEXT, K_CHOICE, K_INT, K_FLOAT, K_BOOL, K_PAIR, K_SOURCES } Kind;
+/* The C types of the fields: char[], char[], int64_t, double, bool, double[2], DataSources, char[] (names, a comma between two). */
+typedef enum { K_TEXT, K_CHOICE, K_INT, K_FLOAT, K_BOOL, K_PAIR, K_SOURCES, K_NAMES } Kind;
 
 typedef struct Key {
     const char *path; /* "section.key", or "key" at the top */
@@ -41,6 +41,8 @@ typedef struct Key {
     { path, K_TEXT, KEY_AT(S, field), 0, 0, 0, v, help, false }
 #define KEY_CHOICE(S, path, field, all, help) \
     { path, K_CHOICE, KEY_AT(S, field), 0, 0, 0, all, help, false }
+#define KEY_NAMES(S, path, field, v, help) \
+    { path, K_NAMES, KEY_AT(S, field), 0, 0, 0, v, help, false }
 #define KEY_INT(S, path, field, v, lo, hi, help) \
     { path, K_INT, KEY_AT(S, field), v, lo, hi, NULL, help, false }
 #define KEY_FLOAT(S, path, field, v, lo, hi, help) \

@@ -680,6 +680,7 @@ static const Flag classifier_train_flags[] = {
     {"--key", "NAME", "where a .jsonl line has its text (text)", false},
     {"--out", "DIR", "folder for classifier.bin", false},
     {"--ngrams", "N", "words of the longest n-grams, 1 to 5 (2)", false},
+    {"--chars", "N", "characters of the longest n-grams within words, 0 to 5: for languages (0)", false},
     {"--buckets", "N", "weights a label; n-grams share them by their hashes (4194304)", false},
     {"--epochs", "N", "times over the documents (5)", false},
     {"--rate", "F", "AdaGrad's learning rate (0.5)", false},
@@ -748,7 +749,7 @@ static bool cmd_classifier_train(const Args *a, Err *e) {
     job.key = arg(a, "--key", NULL);
     double start = now_seconds();
     bool ok = !e->code && (job.out_dir = arg_needed(a, "--out", e)) &&
-              arg_int(a, "--ngrams", 1, 5, &job.ngrams, e) &&
+              arg_int(a, "--ngrams", 1, 5, &job.ngrams, e) && arg_int(a, "--chars", 0, 5, &job.chars, e) &&
               arg_count(a, "--buckets", job.buckets, &job.buckets, e) &&
               arg_int(a, "--epochs", 1, 1000, &job.epochs, e) &&
               arg_real(a, "--rate", job.rate, &job.rate, e) &&

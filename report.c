@@ -65,6 +65,20 @@ static void put_histograms(Str *json, const Stats *s) {
     str_puts(json, "  },\n");
 }
 
+static void put_languages(Str *json, const Stats *s) {
+    const char *before = "";
+    str_puts(json, "  \"languages\": {");
+    for (int k = 0; k < CLASSIFIER_LABELS; k++) {
+        if (!s->language[k].documents) continue;
+        str_puts(json, before);
+        put_text(json, s->language[k].name);
+        str_printf(json, ": {\"documents\": %llu, \"bytes\": %llu}",
+                   (unsigned long long)s->language[k].documents, (unsigned long long)s->language[k].bytes);
+        before = ", ";
+    }
+    str_puts(json, "},\n");
+}
+
 static void put_problems(Str *json, const Stats *s) {
     put_count(json, "problems", s->problems);
     str_puts(json, "  \"first_problems\": [");
@@ -85,6 +99,7 @@ static void put_json(Str *json, const Stats *s, const double limit[N_RULES]) {
     put_count(json, "kept", s->kept);
     put_count(json, "kept_bytes", s->kept_bytes);
     put_funnel(json, s);
+    put_languages(json, s);
     put_rules(json, s, limit);
     put_histograms(json, s);
     put_problems(json, s);
@@ -153,6 +168,18 @@ static void html_anonymised(Str *html, const Stats *s) {
         between = ", ";
     }
     if (*between == ',') str_puts(html, ".</p>\n");
+}
+
+static void html_languages(Str *html, const Stats *s) {
+    bool any = false;
+    for (int k = 0; k < CLASSIFIER_LABELS; k++) {
+        if (!s->language[k].documents) continue;
+        str_puts(html, any ? ", " : "<p>Languages of what reached the rules: ");
+        put_html(html, s->language[k].name);
+        str_printf(html, " %llu", (unsigned long long)s->language[k].documents);
+        any = true;
+    }
+    if (any) str_puts(html, ".</p>\n");
 }
 
 enum { PLOT_BIN = 10, PLOT_HEIGHT = 100 };
@@ -239,6 +266,7 @@ static void put_page(Str *html, const Stats *s, const double limit[N_RULES], dou
                (unsigned long long)s->kept, (unsigned long long)s->documents, (double)s->kept_bytes / 1e6,
                (double)s->bytes / 1e6, seconds, (double)s->bytes / 1e6 / seconds);
     html_funnel(html, s);
+    html_languages(html, s);
     html_anonymised(html, s);
     html_rules(html, s, limit);
     html_problems(html, s);

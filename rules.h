@@ -44,12 +44,15 @@ enum {
     M_SPECIAL,     /* share of characters that are no letters, numbers, white space or common punctuation */
     M_PERPLEXITY, /* of an n-gram model; this and the next are NAN without a model, or after a rule was broken */
     M_SCORE,      /* of a classifier */
+    M_LANGUAGE, /* how likely it is the most likely language of those wanted; NAN without a model */
     N_RULE_MEASURES
 };
 
 /* A rule: name (its key in a config), measure, which side is good, default limit, largest sensible limit. A limit that
  * is NAN (null in a config) switches the rule off. They are judged in this order; the first broken one is the reason. */
 #define RULES(X)                                                                                             \
+    X(LANGUAGE, "language.min_score", M_LANGUAGE, false, 0.65, 1,                                            \
+      "smallest score of a language that is wanted")                                                         \
     X(GOPHER_MIN_WORDS, "gopher.min_words", M_WORDS, false, 50, 1e12, "fewest words")                        \
     X(GOPHER_MAX_WORDS, "gopher.max_words", M_WORDS, true, 100000, 1e12, "most words")                       \
     X(GOPHER_MIN_LENGTH, "gopher.min_word_length", M_WORD_LENGTH, false, 3, 1e6, "shortest mean word")       \
@@ -148,6 +151,7 @@ size_t lines_clean(const LineRules *r, char *text, size_t n, const char *low, ui
 typedef struct Judgement {
     double value[N_RULE_MEASURES];
     int broken;                     /* the first rule that it breaks; -1: none */
+    int language;                   /* the most likely one, a label of the model; -1: there is no model */
     uint64_t dropped[N_LINE_RULES]; /* lines, by reason */
 } Judgement;
 #endif

@@ -113,6 +113,12 @@ void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], con
     }
 }
 
+void stats_language(Stats *s, int label, const char *name, uint64_t bytes) {
+    snprintf(s->language[label].name, CLASSIFIER_NAME, "%s", name);
+    s->language[label].documents++;
+    s->language[label].bytes += bytes;
+}
+
 static void merge_samples(Sample *into, const Sample *from, double limit) {
     for (int i = 0; i < STATS_SAMPLES && from[i].order; i++) {
         Sample *at = sample_place(into, from[i].value, from[i].order, limit);
@@ -141,6 +147,12 @@ void stats_merge(Stats *into, const Stats *s, const double limit[N_RULES]) {
     into->normalised.mojibake += s->normalised.mojibake;
     into->normalised.controls += s->normalised.controls;
     into->normalised.composed += s->normalised.composed;
+    for (int k = 0; k < CLASSIFIER_LABELS; k++) {
+        if (!s->language[k].documents) continue;
+        memcpy(into->language[k].name, s->language[k].name, CLASSIFIER_NAME);
+        into->language[k].documents += s->language[k].documents;
+        into->language[k].bytes += s->language[k].bytes;
+    }
     add(&into->histogram[0][0], &s->histogram[0][0], (size_t)N_RULE_MEASURES * STATS_BINS);
     for (int i = 0; i < N_RULES; i++)
         for (int side = 0; side < 2; side++)

@@ -3,6 +3,7 @@
 #ifndef GPT_STATS_H
 #define GPT_STATS_H
 
+#include "classifier.h"
 #include "normalise.h"
 #include "pii.h"
 #include "rules.h"
@@ -29,6 +30,11 @@ typedef struct Stats {
     uint64_t lines[N_LINE_RULES], duplicate_lines;
     NormaliseCounts normalised;
     PiiCounts anonymised;
+    struct {
+        char name[CLASSIFIER_NAME];
+        uint64_t documents, bytes;
+    } language
+        [CLASSIFIER_LABELS]; /* the most likely one of those that reached the rules; by the model's label */
     uint64_t histogram[N_RULE_MEASURES][STATS_BINS];
     Sample sample[N_RULES][2][STATS_SAMPLES]; /* nearest to the limit: that pass, that break it */
     uint64_t problems;
@@ -42,6 +48,7 @@ void stats_problem(Stats *s, const char *file, const Problem *p);
 /* A document that was judged. `order` counts documents from 1, over the whole run. */
 void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], const char *text, size_t n,
                   const char *file, uint64_t order);
+void stats_language(Stats *s, int label, const char *name, uint64_t bytes);
 /* One rule of those: nothing if the value or the limit is a NAN. */
 void stats_rule(Stats *s, int rule, bool broken, double value, double limit, const char *text, size_t n,
                 const char *file, uint64_t order);

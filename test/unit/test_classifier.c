@@ -328,3 +328,55 @@ TEST(classifier_refuses_damage) {
     free(data);
     free(path);
 }
+
+/* Words that were never seen, in spellings that were: only n-grams of characters can tell. Kind 0 has vowels between its
+ * consonants, kind 1 has none. */
+TEST(classifier_languages) {
+    static ClassifierReport r;
+    Err e = {0};
+    make_root();
+    char *file[2];
+    for (int kind = 0; kind < 2; kind++) {
+        Str s = {0};
+        for (uint64_t i = 0; i < 300; i++) {
+            str_puts(&s, "{\"text\": \"");
+            for (uint64_t c = 0; c < 40; c++) {
+                uint32_t at = rand_u32((uint64_t)kind, RAND_TEST, i, c);
+                str_printf(&s, "%c%s", "bdfglmnprst"[at % 11], kind || at >> 8 & 1 ? "" : "o");
+                if (c % 8 == 7) str_puts(&s, " ");
+            }
+            str_puts(&s, "\"}\n");
+        }
+        EXPECT(file_write(file[kind] = path_join(root, kind ? "b.jsonl" : "a.jsonl"), s.p, s.n, &e));
+        str_free(&s);
+    }
+    const char *a = file[0], *b = file[1];
+    const ClassifierSet sets[] = {{"a", &a, 1}, {"b", &b, 1}};
+    ClassifierJob job = classifier_defaults();
+    job.buckets = 1 << 14;
+    job.held_out = 0.3;
+    EXPECT(train_sets(sets, 2, job, &r, &e) && r.accuracy < 0.8, "words alone: %.3f", r.accuracy);
+    job.chars = 3;
+    EXPECT(train_sets(sets, 2, job, &r, &e) && r.accuracy > 0.99, "%s %.3f", e.msg, r.accuracy);
+    Classifier *c = classifier_open(model_dir, &e);
+    double score[2];
+    classifier_scores(c, "gorfomos", 8, score);
+    EXPECT(score[0] > score[1], "%f %f", score[0], score[1]);
+    classifier_close(c);
+    job.chars = 6;
+    EXPECT(!train_sets(sets, 2, job, &r, &e) && strstr(e.msg, "characters"));
+    free(file[0]), free(file[1]);
+}
+
+/* n-grams of up to two characters of " ab ": a ab b, those with the spaces, and the word itself. */
+TEST(classifier_char_features) {
+    uint32_t bucket[FEATURES_AT_ONCE], swapped[FEATURES_AT_ONCE];
+    Features f = features_of("ab", 2, 1, 2, 1u << 30), g = features_of("AB", 2, 1, 2, 1u << 30);
+    EXPECT(features_next(&f, bucket) == 6 && features_next(&f, swapped) == 0);
+    EXPECT(features_next(&g, swapped) == 6 && !memcmp(bucket, swapped, 6 * sizeof *bucket));
+    char wide[4000]; /* of a long word only the beginning counts */
+    memset(wide, 'x', sizeof wide);
+    f = features_of(wide, sizeof wide, NGRAMS_LONGEST, NGRAMS_LONGEST, 1 << 20);
+    size_t n = features_next(&f, bucket);
+    EXPECT(n == 1 + 5 * WORD_CHARS - 10 - 2, "%zu", n);
+}
