@@ -317,7 +317,7 @@ static void print_names(Str *out, const char *names) {
         char name[KEYS_TEXT];
         n = strcspn(names, ",");
         snprintf(name, sizeof name, "%.*s", (int)n, names);
-        print_text(out, name);
+        json_text(out, name);
         if (names[n]) str_puts(out, ", ");
     }
     str_puts(out, "]");
