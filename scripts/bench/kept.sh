@@ -35,7 +35,11 @@ as_it_is() {
     "$gpt" data clean --threads "$threads" --set lines.clean=false --set duplicates.documents=false "$@" \
         $("$gpt" help clean | awk '/^(gopher|repetition|c4|fineweb|own)\./ { print "--set " $1 "=null" }')
 }
-shards() { "$gpt" data shard --threads "$threads" --input "$1"/*_0*.jsonl.gz --tokenizer "$out/tokenizer" --out "$2" --overwrite; }
+# shards FOLDER FILE...
+shards() {
+    folder=$1 && shift
+    "$gpt" data shard --threads "$threads" --input "$@" --tokenizer "$out/tokenizer" --out "$folder" --overwrite
+}
 
 if [ ! -d "$out/raw" ]; then
     say 'The raw pile'
@@ -54,8 +58,8 @@ if [ ! -d "$out/raw" ]; then
     done
     for l in de-DE fr-FR; do cp -r "/usr/share/doc/debian-handbook/html/$l" "$out/raw.part/$l"; done
     cp -rL /usr/share/libreoffice/help/en-US/text "$out/raw.part/libreoffice"
-    for p in python3.* sqlite3 git-doc postgresql-doc-*; do
-        for f in /usr/share/doc/$p; do cp -rL "$f" "$out/raw.part/${f##*/}"; done
+    for f in /usr/share/doc/python3.*[0-9]/html /usr/share/doc/sqlite3 /usr/share/doc/git-doc /usr/share/doc/postgresql-doc-*/html; do
+        name=${f#/usr/share/doc/} && cp -rL "$f" "$out/raw.part/${name%/html}"
     done
     mv "$out/raw.part" "$out/raw"
 fi
@@ -87,9 +91,9 @@ say 'The classifier, and what it keeps'
 say 'Token shards, by one tokenizer that was trained on the pile'
 [ -d "$out/tokenizer" ] ||
     "$gpt" tokenizer train --input "$out"/pile/kept_*.jsonl.gz --vocab-size 4096 --out "$out/tokenizer"
-shards "$out/pile" "$out/shards-random"
-shards "$out/best" "$out/shards-kept"
-shards "$out/held" "$out/shards-held"
+shards "$out/shards-random" "$out"/pile/kept_*.jsonl.gz # what was dropped stands beside it
+shards "$out/shards-kept" "$out"/best/clean_*.jsonl.gz
+shards "$out/shards-held" "$out"/held/clean_*.jsonl.gz
 tokens=$(tokens_of "$out/shards-kept")
 steps=${STEPS:-600}
 echo "kept: $tokens tokens of $(tokens_of "$out/shards-random"); both models see $((steps * 4096))"
