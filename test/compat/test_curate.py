@@ -24,7 +24,8 @@ except ImportError as why:
     print(f"0 passed, 0 failed, 1 skipped: {why}")
     sys.exit(0)
 
-GPT = os.environ.get("GPT", "./gpt")
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+GPT = os.path.abspath(os.environ.get("GPT", os.path.join(ROOT, "gpt")))
 NEVER = 1e18
 
 

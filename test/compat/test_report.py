@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 
-GPT = os.environ.get("GPT", "./gpt")
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+GPT = os.path.abspath(os.environ.get("GPT", os.path.join(ROOT, "gpt")))
 BROWSERS = [os.environ.get("BROWSER", ""), "chromium", "chromium-browser", "google-chrome", "chrome"]
 
 MEASURE = """<script>
