@@ -161,7 +161,7 @@ check: layers $(BIN) $(BUILD)/test/run
 	$(BUILD)/test/run
 
 test: $(BIN) $(BUILD)/test/run $(PAR)
-	@GPT=$(BIN) BUILD=$(BUILD) test/sum.sh scripts/layers.sh $(BUILD)/test/run test/cli/run.sh $(wildcard test/resume.sh) \
+	@GPT=$(BIN) BUILD=$(BUILD) test/sum.sh scripts/layers.sh $(BUILD)/test/run test/cli/run.sh '$(if $(filter 2,$(NP)),KILLS=6 )test/resume.sh' \
 	    $(RANKS) test/parallel/share.sh
 
 test-compat: $(BIN)
