@@ -88,6 +88,7 @@ bool comm_start(Err *e) {
     char node[64] = "?";
     gethostname(node, sizeof node - 1);
     if (here.ranks > 1) snprintf(here.whoami, sizeof here.whoami, "rank %d (%s)", here.rank, node);
+    fault_by(here.whoami);
     return true;
 }
 

@@ -43,16 +43,21 @@ bool err_usage(Err *e, const char *fmt, ...) {
     return false;
 }
 
+static const char *faulty = "";
+
+void fault_by(const char *who) {
+    faulty = who;
+}
+
+/* In one piece: ranks share a terminal. */
 void check_failed(const char *file, int line, const char *cond, const char *fmt, ...) {
+    char what[1024];
     va_list ap;
-    fprintf(stderr, "gpt: internal error at %s:%d: %s", file, line, cond);
-    if (*fmt) {
-        fputs(": ", stderr);
-        va_start(ap, fmt);
-        vfprintf(stderr, fmt, ap);
-        va_end(ap);
-    }
-    fputc('\n', stderr);
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "gpt: %s%sinternal error at %s:%d: %s%s%s\n", faulty, *faulty ? ": " : "", file, line,
+            cond, *what ? ": " : "", what);
     abort();
 }
 
@@ -107,7 +112,7 @@ bool size_add(size_t a, size_t b, size_t *out) {
 
 static void *checked(void *p, size_t n) {
     if (p) return p;
-    fprintf(stderr, "gpt: out of memory: %zu bytes were asked for\n", n);
+    fprintf(stderr, "gpt: %s%sout of memory: %zu bytes were asked for\n", faulty, *faulty ? ": " : "", n);
     exit(EXIT_FAULT);
 }
 

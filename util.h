@@ -33,6 +33,8 @@ void check_failed(const char *file, int line, const char *cond, const char *fmt,
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* From here on notes and progress lines go to stderr only if `terminal`, and to this file descriptor as well (-1: no). */
 void note_to(bool terminal, int log);
+/* Who this process is, for the line of a broken promise: "rank 3 (node7)"; kept, not copied. */
+void fault_by(const char *who);
 
 /* ---- sizes and memory ------------------------------------------------------------------------------------ */
 

@@ -2,9 +2,13 @@
 #include "test.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 TEST(util_philox_known_answers) {
     /* The three known-answer vectors of Random123's philox4x32-10 (Salmon et al. 2011). */
@@ -122,4 +126,42 @@ TEST(util_utf8) {
         EXPECT(utf8_valid(cases[i].s, strlen(cases[i].s)) == cases[i].valid, "case %zu", i);
         EXPECT(utf8_whole(cases[i].s, strlen(cases[i].s)) == cases[i].whole, "case %zu", i);
     }
+}
+
+/* What a child that runs `act` says on stderr before it ends. */
+static void last_words(void (*act)(void), char *said, size_t size) {
+    int ends[2], status;
+    EXPECT(!pipe(ends));
+    pid_t pid = fork();
+    if (!pid) {
+        dup2(ends[1], STDERR_FILENO);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+        signal(SIGABRT, SIG_DFL);
+        act();
+        _exit(0);
+    }
+    close(ends[1]);
+    ssize_t n = read(ends[0], said, size - 1);
+    said[n > 0 ? n : 0] = '\0';
+    close(ends[0]);
+    waitpid(pid, &status, 0);
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%d", status);
+}
+
+static void break_promise(void) {
+    CHECK(2 + 2 == 5, "the sum is %d", 4);
+}
+static void break_promise_as_rank(void) {
+    fault_by("rank 3 (node7)");
+    CHECK(2 + 2 == 5);
+}
+
+TEST(util_broken_promises_are_named) {
+    char said[512];
+    last_words(break_promise, said, sizeof said);
+    EXPECT(strstr(said, "gpt: internal error at ") == said && strstr(said, ": 2 + 2 == 5: the sum is 4\n"),
+           "%s", said);
+    last_words(break_promise_as_rank, said, sizeof said);
+    EXPECT(strstr(said, "gpt: rank 3 (node7): internal error at ") == said && strstr(said, ": 2 + 2 == 5\n"),
+           "%s", said);
 }
