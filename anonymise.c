@@ -10,7 +10,7 @@
 typedef unsigned long long ull;
 
 enum { DOCUMENTS, CHANGED, BYTES, COUNTS = 8 };
-_Static_assert((int)COUNTS + (int)PII_KINDS <= (int)STAGE_TALLIES, "a tally for every kind");
+_Static_assert((int)COUNTS + (int)PII_KINDS <= (int)TALLY_READ, "a tally for every kind");
 
 /* ---- files of documents -------------------------------------------------------------------------------- */
 
@@ -19,6 +19,7 @@ static void scrub_chunk(const void *ctx, Chunk *c) {
     PiiCounts counts = {{0}};
     for (int i = 0; i < c->n; i++) {
         const Item *it = &c->items[i];
+        if (it->bad) continue;
         text.n = 0;
         pii_scrub(ctx, it->doc.text, it->doc.n, &text, &counts);
         bool same = text.n == it->doc.n && !memcmp(text.p, it->doc.text, text.n);
@@ -49,10 +50,12 @@ static void put_options(const AnonymiseJob *j, const Pii *p, Str *s) {
 }
 
 static void report(const char *options, const uint64_t *tally, Str *s) {
-    str_printf(
-        s,
-        "{\n \"options\": %s,\n \"documents\": %llu,\n \"changed\": %llu,\n \"bytes\": %llu,\n \"found\": {",
-        options, (ull)tally[DOCUMENTS], (ull)tally[CHANGED], (ull)tally[BYTES]);
+    str_printf(s,
+               "{\n \"options\": %s,\n \"documents\": %llu,\n \"changed\": %llu,\n \"bytes\": %llu,\n "
+               "\"problems\": %llu,\n"
+               " \"found\": {",
+               options, (ull)tally[DOCUMENTS], (ull)tally[CHANGED], (ull)tally[BYTES],
+               (ull)tally[TALLY_PROBLEMS]);
     for (int k = 0; k < PII_KINDS; k++)
         str_printf(s, "%s\"%s\": %llu", k ? ", " : "", pii_name((PiiKind)k), (ull)tally[COUNTS + k]);
     str_puts(s, "}\n}\n");

@@ -309,7 +309,8 @@ static void write_document(const Decontam *d, const Item *it, Hits *hits, Str *r
 static void write_chunk(const void *ctx, Chunk *c) {
     Hits hits = {0};
     Str reason = {0};
-    for (int i = 0; i < c->n; i++) write_document(ctx, &c->items[i], &hits, &reason, c);
+    for (int i = 0; i < c->n; i++)
+        if (!c->items[i].bad) write_document(ctx, &c->items[i], &hits, &reason, c);
     free(hits.p);
     str_free(&reason);
 }
@@ -379,8 +380,8 @@ static void report(const Decontam *d, const char *options, const uint64_t *tally
         " \"documents\": %llu,\n \"kept\": %llu,\n \"cut\": %llu,\n \"pieces\": %llu,\n \"dropped\": %llu,\n",
         (ull)(tally[WHOLE] + tally[CUT] + tally[GONE]), (ull)tally[WHOLE], (ull)tally[CUT],
         (ull)tally[PIECES], (ull)tally[GONE]);
-    str_printf(s, " \"bytes\": %llu,\n \"kept_bytes\": %llu\n}\n", (ull)tally[BYTES_IN],
-               (ull)tally[BYTES_KEPT]);
+    str_printf(s, " \"bytes\": %llu,\n \"kept_bytes\": %llu,\n \"problems\": %llu\n}\n", (ull)tally[BYTES_IN],
+               (ull)tally[BYTES_KEPT], (ull)tally[TALLY_PROBLEMS]);
 }
 
 /* The evaluation sets by name, and with `stamps` by size and time of change, as a job knows its input. */

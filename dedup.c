@@ -319,6 +319,7 @@ static void write_chunk(const void *ctx, Chunk *c) {
         CHECK(i < d->base[d->file + 1]);
         const Verdict *v = verdict_of(d, i);
         const Item *it = &c->items[k];
+        if (it->bad) continue;
         c->tally[WORDLESS] += !record_of(d, i)->shingles;
         if (v->kept == i) {
             count_kept(c->tally, v->size, it->doc.n);
@@ -388,6 +389,7 @@ static void report(const Dedup *d, const uint64_t *tally, Str *s) {
                (ull)(tally[KEPT] + tally[DROPPED]), (ull)tally[KEPT], (ull)tally[DROPPED]);
     str_printf(s, " \"kept_bytes\": %llu,\n \"dropped_bytes\": %llu,\n \"without_words\": %llu,\n",
                (ull)tally[KEPT_BYTES], (ull)tally[DROPPED_BYTES], (ull)tally[WORDLESS]);
+    str_printf(s, " \"problems\": %llu,\n", (ull)tally[TALLY_PROBLEMS]);
     report_clusters(d, tally, s);
     report_curve(d, tally, s);
     str_puts(s, " \"input\": [");

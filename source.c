@@ -1,4 +1,4 @@
-/* source.c - floor 2: see source.h. WARC is ISO 28500. */
+/* source.c - floor 1: see source.h. WARC is ISO 28500. */
 #include "source.h"
 
 #include <stdio.h>
@@ -148,8 +148,8 @@ static bool next_file(Source *s, RawDoc *doc) {
     if (s->broken) return false;
     if (n > s->max) {
         n += read_bytes(s, NULL, UINT64_MAX);
-        problem(s, 0, "one document of %llu bytes; the longest that is read has %zu (input.max_document)",
-                (unsigned long long)n, s->max);
+        problem(s, 0, "one document of %llu bytes; the longest that is read has %zu", (unsigned long long)n,
+                s->max);
         return false;
     }
     return n > 0;
@@ -161,8 +161,7 @@ static bool next_json(Source *s, RawDoc *doc) {
         doc->offset = s->offset;
         if (!read_line(s, &doc->data, s->max, &whole)) return false;
         if (!whole)
-            problem(s, doc->offset,
-                    "line %llu has %llu bytes; the longest that is read has %zu (input.max_document)",
+            problem(s, doc->offset, "line %llu has %llu bytes; the longest that is read has %zu",
                     (unsigned long long)s->line, (unsigned long long)(s->offset - doc->offset), s->max);
     } while (!whole || doc->data.n == strspn(doc->data.p, " \t\r"));
     doc->kind = RAW_JSON;
@@ -267,8 +266,7 @@ static bool read_record(Source *s, RawDoc *doc, bool *found) {
         return false;
     }
     if (wanted && !fits)
-        problem(s, doc->offset,
-                "a WARC record of %llu bytes; the longest that is read has %zu (input.max_document)",
+        problem(s, doc->offset, "a WARC record of %llu bytes; the longest that is read has %zu",
                 (unsigned long long)r.length, s->max);
     doc->kind = RAW_TEXT;
     *found = wanted && fits && r.length && (r.conversion || http_body(doc));

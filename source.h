@@ -1,4 +1,4 @@
-/* source.h - floor 2: raw documents out of files from anywhere: .txt, .jsonl, .html, .warc and .wet, plain or gzip'd.
+/* source.h - floor 1: raw documents out of files from anywhere: .txt, .jsonl, .html, .warc and .wet, plain or gzip'd.
  *
  * A .txt or .html file is one document, a .jsonl file holds one a line, a WARC file one a record: of the kind
  * "conversion" (text), or "response" with HTML in it. What cannot be read is a problem: it is told, with file and

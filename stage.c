@@ -1,9 +1,11 @@
 /* stage.c - floor 2: see stage.h. */
 #include "stage.h"
+#include "source.h"
 #include "team.h"
 
 #include <errno.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -52,44 +54,41 @@ void item_put(Str *out, const Item *it, const char *text, size_t n, const char *
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-enum { CHUNK = 1 << 20, LONGEST = 1 << 28 };
+enum { CHUNK = 1 << 20, LONGEST = 1 << 28, MOST_TOLD = 10 };
 
 typedef struct Reader {
-    Docs docs;
-    const char *key;
+    const char *path;
+    Source *source;
     uint64_t n_documents;
+    uint64_t told; /* problems */
+    Chunk *chunk;  /* that is being read */
 } Reader;
 
-/* A .txt file is one document, which comes in pieces. */
-static bool read_rest(Reader *r, Doc *whole, Err *e) {
-    Str all = {0};
-    Doc piece;
-    str_put(&all, whole->text, whole->n);
-    free(whole->text);
-    bool ok;
-    while ((ok = docs_next(&r->docs, &piece, e)) && piece.text) {
-        str_put(&all, piece.text, piece.n);
-        free(piece.text);
-        if (all.n > LONGEST) {
-            ok = err_set(e, "%s: a document of over %d MiB; split it up", whole->file, LONGEST >> 20);
-            break;
-        }
-    }
-    whole->text = all.p, whole->n = all.n;
-    return ok;
+static void problem(Chunk *c, const char *file, uint64_t offset, const char *what) {
+    c->tally[TALLY_PROBLEMS]++;
+    str_printf(&c->problems, "%s: at byte %llu: %s; passed over\n", file, (ull)offset, what);
 }
 
-static bool chunk_read(Reader *r, Chunk *c, Err *e) {
+static void unreadable(void *ctx, const char *file, const Problem *p) {
+    problem(((Reader *)ctx)->chunk, file, p->offset, p->what);
+}
+
+static bool chunk_read(Reader *r, Chunk *c) {
+    r->chunk = c;
     c->first = r->n_documents;
     while (c->bytes < CHUNK) {
-        Doc doc;
-        if (!docs_next(&r->docs, &doc, e)) return false;
-        if (!doc.text) break;
-        if (!doc.line && !read_rest(r, &doc, e)) return free(doc.text), false;
+        RawDoc raw = {0};
+        if (!source_next(r->source, &raw)) {
+            raw_free(&raw);
+            return c->n || c->problems.n;
+        }
         if (c->n == c->cap)
             c->items = xrealloc(c->items, (size_t)(c->cap = 2 * c->cap + 64) * sizeof *c->items);
-        c->items[c->n++] = (Item){.doc = doc};
-        c->bytes += doc.n;
+        c->items[c->n++] =
+            (Item){.doc = {.text = raw.data.p, .n = raw.data.n, .file = r->path, .line = raw.line},
+                   .offset = raw.offset};
+        str_free(&raw.url);
+        c->bytes += raw.data.n;
         r->n_documents++;
     }
     return true;
@@ -102,6 +101,7 @@ static void chunk_free(Chunk *c) {
     }
     free(c->items);
     for (int i = 0; i < STAGE_OUTS; i++) str_free(&c->out[i]);
+    str_free(&c->problems);
     *c = (Chunk){0};
 }
 
@@ -125,16 +125,25 @@ static void compress_member(Str *s) {
     packed[n] = 0;
 }
 
-static void chunk_work(const Stage *s, Chunk *c) {
-    for (int i = 0; i < c->n && !c->e.code; i++) {
-        Item *it = &c->items[i];
-        if (it->doc.line) {
-            it->n_line = it->doc.n;
-            it->line = memcpy(xmalloc(it->n_line + 1), it->doc.text, it->n_line + 1);
-        }
-        doc_text(&it->doc, s->key ? s->key : "text", &c->e);
+static void decode(const char *key, Item *it, Chunk *c) {
+    Err e = {0};
+    char what[256];
+    if (it->doc.line) {
+        it->n_line = it->doc.n;
+        it->line = memcpy(xmalloc(it->n_line + 1), it->doc.text, it->n_line + 1);
     }
-    if (!c->e.code) s->work(s->ctx, c);
+    it->bad = !doc_text(&it->doc, key, &e);
+    c->tally[TALLY_READ] += !it->bad;
+    if (!it->bad) return;
+    snprintf(what, sizeof what, "line %llu%s", (ull)it->doc.line,
+             strstr(e.msg, ": ")); /* it says file:line: what */
+    problem(c, it->doc.file, it->offset, what);
+    it->doc.text[it->doc.n = 0] = 0;
+}
+
+static void chunk_work(const Stage *s, Chunk *c) {
+    for (int i = 0; i < c->n; i++) decode(s->key ? s->key : "text", &c->items[i], c);
+    s->work(s->ctx, c);
     for (int i = 0; i < STAGE_OUTS && s->gzip; i++)
         if (c->out[i].n) compress_member(&c->out[i]);
 }
@@ -144,67 +153,64 @@ typedef struct Chunks {
     int n, cap;
 } Chunks;
 
-static bool chunks_read(Reader *r, Chunks *b, Err *e) {
-    bool ok = true;
-    for (b->n = 0; b->n < b->cap && ok; b->n++) {
-        ok = chunk_read(r, &b->chunk[b->n], e);
-        if (ok && !b->chunk[b->n].n) break;
-    }
-    return ok;
+static void chunks_read(Reader *r, Chunks *b) {
+    for (b->n = 0; b->n < b->cap && chunk_read(r, &b->chunk[b->n]);) b->n++;
 }
 
-/* In order, up to the first chunk with an error. */
-static bool chunks_write(Chunks *b, OutFile *const out[STAGE_OUTS], uint64_t *tally, Err *e) {
-    bool ok = true;
+static void tell(const Chunk *c, uint64_t *told) {
+    for (char *line = c->problems.p, *end; line && *line; line = end + 1, ++*told) {
+        end = strchr(line, '\n');
+        if (*told < MOST_TOLD) note("%.*s", (int)(end - line), line);
+    }
+}
+
+/* In order. */
+static void chunks_write(const Stage *s, Reader *r, Chunks *b, OutFile *const out[STAGE_OUTS],
+                         uint64_t *tally) {
     for (int k = 0; k < b->n; k++) {
         Chunk *c = &b->chunk[k];
-        if (ok && c->e.code) *e = c->e, ok = false;
-        for (int i = 0; i < STAGE_OUTS && ok; i++)
+        if (s->tell) tell(c, &r->told);
+        for (int i = 0; i < STAGE_OUTS; i++)
             if (out[i]) file_put(out[i], c->out[i].p, c->out[i].n);
-        for (int i = 0; i < STAGE_TALLIES && ok; i++) tally[i] += c->tally[i];
+        for (int i = 0; i < STAGE_TALLIES; i++) tally[i] += c->tally[i];
         chunk_free(c);
     }
     b->n = 0;
-    return ok;
 }
 
 /* One thread reads the next chunks while the others work on these. */
-static bool pump(const Stage *s, Reader *r, int threads, OutFile *const out[STAGE_OUTS], uint64_t *tally,
-                 Err *e) {
+static void pump(const Stage *s, Reader *r, int threads, OutFile *const out[STAGE_OUTS], uint64_t *tally) {
     Chunks turn[2];
-    Err unread = {0};
     for (int i = 0; i < 2; i++)
         turn[i] = (Chunks){xcalloc((size_t)threads + 1, sizeof(Chunk)), 0, threads + 1};
-    bool ok = chunks_read(r, &turn[0], &unread);
+    chunks_read(r, &turn[0]);
     for (int at = 0; turn[at].n; at ^= 1) {
         Chunks *now = &turn[at];
 #pragma omp taskgroup
         {
 #pragma omp taskloop grainsize(1) nogroup
             for (uint64_t i = 0; i < (uint64_t)now->n; i++) chunk_work(s, &now->chunk[i]);
-            if (ok) ok = chunks_read(r, &turn[!at], &unread);
+            chunks_read(r, &turn[!at]);
         }
-        ok = chunks_write(now, out, tally, e) && ok;
-        if (e->code) break;
+        chunks_write(s, r, now, out, tally);
     }
-    if (unread.code) err_set(e, "%s", unread.msg); /* but an error in a document before it comes first */
     for (int i = 0; i < 2; i++) {
         for (int k = 0; k < turn[i].cap; k++) chunk_free(&turn[i].chunk[k]);
         free(turn[i].chunk);
     }
-    return ok;
+    if (r->told > MOST_TOLD) note("%s: %llu problems more", r->path, (ull)(r->told - MOST_TOLD));
 }
 
 bool stage_file(const Stage *s, const char *path, OutFile *const out[STAGE_OUTS], uint64_t *tally, Err *e) {
     const int threads = s->threads > 0 ? s->threads : omp_get_max_threads();
-    Reader r = {.key = s->key};
-    bool ok = docs_open(&r.docs, &path, 1, e);
-    if (!ok) return false;
+    Reader r = {.path = path};
+    r.source = source_open(path, LONGEST, unreadable, &r, e);
+    if (!r.source) return false;
 #pragma omp parallel num_threads(threads)
 #pragma omp single
-    ok = pump(s, &r, threads, out, tally, e);
-    docs_close(&r.docs);
-    return ok;
+    pump(s, &r, threads, out, tally);
+    source_close(r.source);
+    return true;
 }
 
 /* ---- jobs ---------------------------------------------------------------------------------------------- */
@@ -343,7 +349,9 @@ static bool part_run(const Job *job, const Stage *s, int file, const char *mark,
         ok = file_create(out[i] = &f[i], path, e);
         free(path);
     }
-    ok = ok && stage_file(s, job->files[file], out, all, e);
+    Stage telling = *s;
+    telling.tell = true;
+    ok = ok && stage_file(&telling, job->files[file], out, all, e);
     for (int i = 0; i < STAGE_OUTS && ok && job->names[i]; i++) {
         Str nothing = {0};
         compress_member(&nothing);
@@ -376,6 +384,8 @@ bool job_run(const Job *job, const Stage *s, void (*begin)(void *ctx, int file),
         for (int k = 0; k < STAGE_TALLIES; k++) tally[k] += counts[k];
         free(mark);
     }
+    if (ok && !tally[TALLY_READ] && tally[TALLY_PROBLEMS])
+        ok = err_set(e, "%s: no document in the input could be read", job->out);
     return team_agree(ok, e);
 }
 

@@ -5,7 +5,10 @@
  * that do not. Chunks of documents are worked on by all threads and written in order as gzip members of their
  * own, so the bytes depend on neither the threads nor the machine. Every part of a job that is complete is on
  * the disk under its name; a job that was killed does only what is missing, and ends with the same bytes.
- * Where there are several ranks (team.h), each has its own files, and all make the same calls. */
+ * Where there are several ranks (team.h), each has its own files, and all make the same calls.
+ *
+ * What cannot be read (source.h), a line that is not JSON or has no text, is told with file and offset, counted and
+ * passed over; a job that finds nothing else fails. */
 #ifndef GPT_STAGE_H
 #define GPT_STAGE_H
 
@@ -17,9 +20,12 @@ typedef struct Item {
     Doc doc;    /* its text decoded */
     char *line; /* [n_line] the line of JSON as it came; NULL: plain text */
     size_t n_line;
+    uint64_t offset; /* where it begins in the file's (uncompressed) bytes */
+    bool bad;        /* no document: its text is empty; it has a number, but is written nowhere */
 } Item;
 
-enum { STAGE_OUTS = 2, STAGE_TALLIES = 64 };
+/* The last two counts are the stage's own. */
+enum { STAGE_OUTS = 2, STAGE_TALLIES = 64, TALLY_READ = STAGE_TALLIES - 2, TALLY_PROBLEMS };
 
 typedef struct Chunk {
     uint64_t first; /* the number of its first document within the file */
@@ -28,16 +34,17 @@ typedef struct Chunk {
     size_t bytes;
     Str out[STAGE_OUTS];           /* what the work makes of it */
     uint64_t tally[STAGE_TALLIES]; /* counts, added up in any order */
-    Err e;
+    Str problems;                  /* lines for people */
 } Chunk;
 
-/* Work on one chunk, on any thread: fills `out` and `tally`, or `e`. */
+/* Work on one chunk, on any thread: fills `out` and `tally`. */
 typedef void (*StageFn)(const void *ctx, Chunk *c);
 
 typedef struct Stage {
     const char *key; /* the field of a .jsonl line that holds the text; NULL: "text" */
     int threads;     /* 0: all */
     bool gzip;       /* compress what is written */
+    bool tell;       /* of problems; set by job_run */
     StageFn work;
     const void *ctx;
 } Stage;

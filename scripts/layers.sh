@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.." || exit 1
 floor() {
     case $1 in
     unicode_nfc) echo 0 ;;
-    source | seen | html_none) echo 2 ;;
+    source) echo 1 ;;
+    seen | html_none) echo 2 ;;
     clean | stats) echo 3 ;;
     curate | curate_config | curate_explain | report) echo 4 ;;
     util | trace | unicode | unicode_gpt1 | unicode_words) echo 0 ;;

@@ -63,8 +63,12 @@ for n in 1 2; do
 done
 
 echo '{"text": "not ended' >bad.jsonl
-ranks 2 "$GPT" data dedup --input bad.jsonl in[1-5].jsonl --out bad
-check "a file that one rank cannot read: one line" says_once 'bad.jsonl:1: not a JSON object'
+mkdir -p bad/kept_000000.jsonl.gz
+ranks 2 "$GPT" data dedup --input in[1-5].jsonl --out bad
+check "a file that one rank cannot write: one line" says_once 'bad/kept_000000.jsonl.gz: cannot rename'
+as_one problems anonymise --input bad.jsonl in[1-5].jsonl
+check "a line that one rank cannot read" same problems.1 problems.2
+check "and tells" grep -q 'bad.jsonl: at byte 0: line 1: not a JSON object' log
 ranks 2 "$GPT" data dedup --input missing.jsonl --out bad
 check "a file that is not there: one line" says_once 'missing.jsonl: cannot open'
 ranks 2 "$GPT" tokenizer train --input in1.jsonl --vocab-size 300 --out tokenizer

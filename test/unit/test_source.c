@@ -49,11 +49,11 @@ TEST(source_files_and_lines) {
     EXPECT_DOCS("a.html", "<p>x", 100, "<p>x|", "");
     EXPECT_DOCS("b.txt", "", 100, "", "");
     EXPECT_DOCS("c.txt", "0123456789", 9, "",
-                "0: one document of 10 bytes; the longest that is read has 9 (input.max_document)\n");
+                "0: one document of 10 bytes; the longest that is read has 9\n");
     EXPECT_DOCS("d.txt", "0123456789", 10, "0123456789|", "");
     EXPECT_DOCS("e.jsonl", "{a}\n\n \n{b}", 100, "{a}|{b}|", "");
     EXPECT_DOCS("f.jsonl", "{a}\n{0123456789}\n{b}\n", 3, "{a}|{b}|",
-                "4: line 2 has 13 bytes; the longest that is read has 3 (input.max_document)\n");
+                "4: line 2 has 13 bytes; the longest that is read has 3\n");
     EXPECT(source_known("x.WARC.gz") && source_known("x.htm") && !source_known("x.md") &&
            !source_known(".txt"));
 }
@@ -76,7 +76,7 @@ TEST(source_warc) {
     EXPECT_DOCS("d.wet", RECORD("conversion", "3", "one") RECORD("conversion", "900", "two"), 1000, "one@u|",
                 "81: a WARC record of 900 bytes, of which the file has 7\n");
     EXPECT_DOCS("e.wet", RECORD("conversion", "6", "longer") RECORD("conversion", "3", "one"), 5, "one@u|",
-                "0: a WARC record of 6 bytes; the longest that is read has 5 (input.max_document)\n");
+                "0: a WARC record of 6 bytes; the longest that is read has 5\n");
     EXPECT_DOCS("f.wet", RECORD("conversion", "-1", "x") RECORD("conversion", "3", "one"), 5, "one@u|",
                 "0: a WARC record without a Content-Length\n75: no WARC record begins here; looking for the "
                 "next one\n");
