@@ -40,9 +40,12 @@ bool clean_models_open(CleanModels *m, const CleanConfig *c, Err *e) {
               (!*c->language || (m->language = classifier_open(c->language, e)) != NULL) &&
               (!m->language || find_languages(m, c->languages, e)) &&
               (!c->anonymise || (m->pii = pii_open(&(PiiOptions){0}, e)) != NULL);
-    if (ok && !m->ngram && (!isnan(c->limit[R_MAX_PERPLEXITY]) || !isnan(c->limit[R_MIN_PERPLEXITY])))
+    if (ok && !m->ngram &&
+        !(isnan(c->limit[R_MAX_PERPLEXITY]) && isnan(c->limit[R_MIN_PERPLEXITY]) &&
+          isnan(c->limit[R_MAX_RARITY])))
         ok = err_usage(
-            e, "models.max_perplexity and min_perplexity need models.ngram: make one with gpt data lm train");
+            e, "models.max_perplexity, min_perplexity and max_rarity need models.ngram: make one with "
+               "gpt data lm train");
     if (ok && !m->classifier && !isnan(c->limit[R_MIN_SCORE]))
         ok =
             err_usage(e, "models.min_score needs models.classifier: make one with gpt data classifier train");
@@ -108,9 +111,13 @@ static const char *lower(Cleaner *c, const char *text, size_t n) {
 
 /* Models cost more than all the rules, so only what the rules leave gets to them. */
 static int ask_models(const Cleaner *c, const char *text, size_t n, double value[N_RULE_MEASURES]) {
-    if (c->models->ngram) value[M_PERPLEXITY] = ngram_perplexity(c->models->ngram, text, n);
-    if (!isfinite(value[M_PERPLEXITY]))
-        value[M_PERPLEXITY] = NAN; /* nothing that the model takes for a word */
+    if (c->models->ngram) {
+        NgramScore score = {0};
+        ngram_score(c->models->ngram, text, n, &score);
+        value[M_PERPLEXITY] =
+            score.words ? score_perplexity(&score) : NAN; /* nothing that it takes for a word */
+        value[M_RARITY] = score.words ? score_rarity(&score) : NAN;
+    }
     if (c->models->classifier) value[M_SCORE] = classifier_score(c->models->classifier, text, n);
     return rules_broken(c->config->limit, value);
 }

@@ -100,7 +100,7 @@ NgramInfo ngram_info(const Ngram *m) {
 enum { AHEAD = 16 };
 
 typedef struct Question {
-    bool first;                   /* of its sentence */
+    bool first, end;              /* of its sentence */
     int n;                        /* the longest n-gram that fits in its sentence */
     uint64_t hash[NGRAM_LONGEST]; /* [n] of its suffixes, the shortest first */
 } Question;
@@ -122,8 +122,11 @@ static void answer(Asker *a) {
     double backoff[NGRAM_LONGEST];
     int n = 0;
     if (q->first) a->backoff[0] = a->m->start_backoff, a->n_backoff = 1;
-    for (; n < q->n && (entry = find(a->m, q->hash[n])); n++)
+    for (; n < q->n && (entry = find(a->m, q->hash[n])); n++) {
+        if (!n && !q->end) a->score->alone += entry_probability(entry);
         longest = entry, backoff[n] = entry_backoff(entry);
+    }
+    if (!longest) a->score->alone += a->m->unknown;
     a->score->log10 += longest ? entry_probability(longest) : a->m->unknown;
     a->score->unknown += !longest;
     /* The history's n-grams that were too long weigh in: those of max(n, 1) words and more. */
@@ -137,6 +140,7 @@ static void ask(Asker *a, uint64_t word, bool first) {
     Question *q = &a->ring[a->asked++ % AHEAD];
     uint64_t hash = ngram_first(word);
     q->first = first;
+    q->end = word == HASH_EOS;
     for (q->n = 0;; hash = ngram_join(hash, a->before[q->n - 1])) {
         q->hash[q->n++] = hash;
         __builtin_prefetch(bucket_of(a->m, hash));
@@ -191,6 +195,10 @@ double ngram_log10(const Ngram *m, const uint64_t *words, int n) {
 double score_perplexity(const NgramScore *s) {
     uint64_t n = s->words + s->sentences;
     return n ? pow(10, -s->log10 / (double)n) : INFINITY;
+}
+
+double score_rarity(const NgramScore *s) {
+    return s->words ? pow(10, -s->alone / (double)s->words) : INFINITY;
 }
 
 double ngram_perplexity(const Ngram *m, const char *text, size_t n) {

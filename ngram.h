@@ -24,10 +24,14 @@ void ngram_close(Ngram *m);
 /* What a text comes to; the parts of a text may be added up, if they are cut between lines. */
 typedef struct NgramScore {
     double log10;                       /* of the probability of all its words and sentence ends */
+    double alone;                       /* log10 of the product of its words' unigram probabilities */
     uint64_t words, sentences, unknown; /* `unknown` of the words are not in the model */
 } NgramScore;
 void ngram_score(const Ngram *m, const char *text, size_t n, NgramScore *score); /* adds; any thread */
 double score_perplexity(const NgramScore *score); /* a word or sentence end; INFINITY if there are none */
+/* The same of its words taken alone, without sentence ends: how rare they are. The model's unigrams count by how many
+ * different words each follows, as Kneser-Ney has it. */
+double score_rarity(const NgramScore *score);
 double ngram_perplexity(const Ngram *m, const char *text, size_t n);
 
 typedef struct NgramInfo {

@@ -18,7 +18,7 @@ const char *const measure_names[N_RULE_MEASURES] = {
     "top_2",      "top_3",       "top_4",           "dup_5",          "dup_6",     "dup_7",
     "dup_8",      "dup_9",       "dup_10",          "sentences",      "braces",    "lorem_ipsum",
     "line_punct", "short_lines", "duplicate_chars", "newlines",       "urls",      "special",
-    "perplexity", "score",       "language_score",
+    "perplexity", "rarity",      "score",           "language_score",
 };
 _Static_assert(sizeof measure_names / sizeof *measure_names == N_RULE_MEASURES, "a name for each measure");
 
@@ -413,7 +413,7 @@ void measure(Measurer *r, const char *text, size_t n, double value[N_RULE_MEASUR
     Paragraph g = {0};
     unsigned stops = 0;
     memset(value, 0, N_RULE_MEASURES * sizeof *value);
-    value[M_PERPLEXITY] = value[M_SCORE] = value[M_LANGUAGE] = NAN;
+    value[M_PERPLEXITY] = value[M_RARITY] = value[M_SCORE] = value[M_LANGUAGE] = NAN;
     uint64_t breaks = count_byte(text, n, '\n');
     measurer_grow(r, n / 2 + 2);
     table_start(&r->lines, breaks + 1);

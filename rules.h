@@ -42,8 +42,9 @@ enum {
     M_NEWLINES,    /* line breaks per word */
     M_URLS,        /* share of characters in words that are URLs */
     M_SPECIAL,     /* share of characters that are no letters, numbers, white space or common punctuation */
-    M_PERPLEXITY, /* of an n-gram model; this and the next are NAN without a model, or after a rule was broken */
-    M_SCORE,      /* of a classifier */
+    M_PERPLEXITY, /* of an n-gram model; this and the next two are NAN without a model, or after a rule was broken */
+    M_RARITY,   /* the same of its words alone: 10^-(mean log10 of their unigram probabilities) */
+    M_SCORE,    /* of a classifier */
     M_LANGUAGE, /* how likely it is the most likely language of those wanted; NAN without a model */
     N_RULE_MEASURES
 };
@@ -97,6 +98,8 @@ enum {
     X(MAX_PERPLEXITY, "models.max_perplexity", M_PERPLEXITY, true, NAN, 1e12, "largest perplexity")          \
     X(MIN_PERPLEXITY, "models.min_perplexity", M_PERPLEXITY, false, NAN, 1e12,                               \
       "smallest perplexity: below are lists and boilerplate")                                                \
+    X(MAX_RARITY, "models.max_rarity", M_RARITY, true, NAN, 1e12,                                            \
+      "largest perplexity of the words alone, by their frequency")                                           \
     X(MIN_SCORE, "models.min_score", M_SCORE, false, NAN, 1, "smallest score of the classifier")
 
 /* A rule that only a whole run can judge: its limit is what the last of the best documents got. */

@@ -21,7 +21,8 @@ static double top_of(int measure) {
     case M_SENTENCES:
     case M_BRACES:
     case M_LOREM:
-    case M_PERPLEXITY: return 0;
+    case M_PERPLEXITY:
+    case M_RARITY: return 0;
     case M_WORD_LENGTH: return 16;
     case M_STOP_WORDS: return STATS_BINS / 4.0; /* four bins a word */
     default: return 1;

@@ -71,6 +71,10 @@ TEST(ngram_by_hand) {
     EXPECT(near(probability(m, "a\n\n \nb\n"), a * (0.5 / 2 + 0.5 * end) * b * end));
     EXPECT(near(ngram_perplexity(m, "zebra", 5), 1 / sqrt(0.6 * end * end)));
     EXPECT(isinf(ngram_perplexity(m, " \n", 2)));
+    NgramScore s = {0};
+    ngram_score(m, "a b\nb zebra", 11, &s);
+    EXPECT(near(score_rarity(&s), 1 / sqrt(sqrt(0.2 * 2.4 / 7 * 2.4 / 7 * end))), "%g", score_rarity(&s));
+    EXPECT(isinf(score_rarity(&(NgramScore){0})));
     ngram_close(m);
 }
 
