@@ -74,15 +74,55 @@ bool eval_loss(Gpt *m, const Tokenizer *t, const char *shards, int T, uint64_t m
     return true;
 }
 
+/* ---- rows ---------------------------------------------------------------------------------------------- */
+
+static int longest_first(const void *a, const void *b) {
+    const EvalRow *x = *(EvalRow *const *)a, *y = *(EvalRow *const *)b;
+    return x->n != y->n ? y->n - x->n : (x > y) - (x < y);
+}
+
+/* B rows as one batch of the longest's length, padded on the right, where causal attention never looks. */
+static void score_rows(Gpt *m, EvalRow **row, int B, int32_t *tokens, int32_t *targets, float *loss,
+                       int32_t *best) {
+    const int T = row[0]->n - 1;
+    for (int b = 0; b < B; b++)
+        for (int i = 0; i < T; i++) {
+            const EvalRow *r = row[b];
+            tokens[b * T + i] = i < r->n ? r->ids[i] : 0;
+            targets[b * T + i] = i + 1 >= r->context && i + 1 < r->n ? r->ids[i + 1] : -1;
+        }
+    gpt_losses(m, &(Batch){.tokens = tokens, .targets = targets, .B = B, .T = T}, loss, best);
+    for (int b = 0; b < B; b++) {
+        EvalRow *r = row[b];
+        r->loss = 0, r->likeliest = true;
+        for (int i = b * T + r->context - 1; i < b * T + r->n - 1; i++) {
+            r->loss += loss[i];
+            r->likeliest &= best[i] == targets[i];
+        }
+    }
+}
+
+void eval_rows(Gpt *m, EvalRow **row, size_t n) {
+    const GptOptions *o = gpt_options(m);
+    const size_t room = (size_t)o->B * (size_t)o->T;
+    qsort(row, n, sizeof *row, longest_first);
+    int32_t *tokens = xmalloc(3 * room * sizeof *tokens);
+    float *loss = xmalloc(room * sizeof *loss);
+    for (size_t at = 0; at < n;) {
+        size_t B = room / (size_t)(row[at]->n - 1);
+        CHECK(B > 0, "the model was made for fewer rows than its context");
+        if (B > n - at) B = n - at;
+        score_rows(m, row + at, (int)B, tokens, tokens + room, loss, tokens + 2 * room);
+        at += B;
+    }
+    free(tokens), free(loss);
+}
+
 /* ---- tasks: reading ------------------------------------------------------------------------------------ */
 
-/* One sequence to score: tokens, of which the first `context` are given. */
 typedef struct Row {
-    int32_t *ids;
-    int n, context;
-    int chars;      /* of the target's text, without the space before it */
-    double loss;    /* sum over the target's tokens, in nats */
-    bool likeliest; /* each of them was the model's first choice */
+    EvalRow is;
+    int chars; /* of the target's text, without the space before it */
 } Row;
 
 typedef struct Item {
@@ -112,7 +152,7 @@ static int count_chars(const char *s) {
 }
 
 /* The last `most` of the tokens of a, then b; false if not one of a is among them. */
-static bool join(const Ids *a, const Ids *b, size_t most, Row *row) {
+static bool join(const Ids *a, const Ids *b, size_t most, EvalRow *row) {
     if (a->n == 0 || b->n == 0 || b->n >= most) return false;
     size_t given = a->n + b->n > most ? most - b->n : a->n;
     row->ids = xmalloc((given + b->n) * sizeof *row->ids);
@@ -134,14 +174,14 @@ static bool add_row(Task *k, const char *context, size_t n_context, const char *
               tokenizer_encode(k->t, text.p, text.n, SPECIAL_TEXT, &b, e);
     if (ok && a.n == 0 && eot < 0)
         ok = bad_line(k, e, "the context is empty, and the tokenizer has no end-of-text token to start from");
-    if (ok && !join(a.n ? &a : &start, &b, (size_t)c->n_positions + 1, &row)) /* the last is not read */
+    if (ok && !join(a.n ? &a : &start, &b, (size_t)c->n_positions + 1, &row.is)) /* the last is not read */
         ok = bad_line(k, e, "the text to score is longer than the model's context");
-    for (int i = 0; i < row.n && ok; i++)
-        if (row.ids[i] >= c->vocab_size)
+    for (int i = 0; i < row.is.n && ok; i++)
+        if (row.is.ids[i] >= c->vocab_size)
             ok = bad_line(k, e, "the tokenizer has ids beyond the model's vocabulary");
     str_free(&text);
     ids_free(&a), ids_free(&b);
-    if (!ok) return free(row.ids), false;
+    if (!ok) return free(row.is.ids), false;
     if (k->n_rows == k->cap_rows)
         k->row = xrealloc(k->row, (k->cap_rows = 2 * k->cap_rows + 64) * sizeof *k->row);
     k->row[k->n_rows++] = row;
@@ -221,58 +261,19 @@ static bool read_task(Task *k, const char *path, uint64_t max_items, Err *e) {
 
 /* ---- tasks: scoring ------------------------------------------------------------------------------------ */
 
-static int longest_first(const void *a, const void *b) {
-    const Row *x = *(Row *const *)a, *y = *(Row *const *)b;
-    return x->n != y->n ? y->n - x->n : (x > y) - (x < y);
-}
-
-/* B rows as one batch of the longest's length, padded on the right, where causal attention never looks. */
-static void score_rows(Gpt *m, Row **row, int B, int32_t *tokens, int32_t *targets, float *loss,
-                       int32_t *best) {
-    const int T = row[0]->n - 1;
-    for (int b = 0; b < B; b++)
-        for (int i = 0; i < T; i++) {
-            const Row *r = row[b];
-            tokens[b * T + i] = i < r->n ? r->ids[i] : 0;
-            targets[b * T + i] = i + 1 >= r->context && i + 1 < r->n ? r->ids[i + 1] : -1;
-        }
-    gpt_losses(m, &(Batch){.tokens = tokens, .targets = targets, .B = B, .T = T}, loss, best);
-    for (int b = 0; b < B; b++) {
-        Row *r = row[b];
-        r->likeliest = true;
-        for (int i = b * T + r->context - 1; i < b * T + r->n - 1; i++) {
-            r->loss += loss[i];
-            r->likeliest &= best[i] == targets[i];
-        }
-    }
-}
-
-/* Every row, those of like length together. */
 static void score_all(Task *k) {
-    const GptOptions *o = gpt_options(k->m);
-    const size_t room = (size_t)o->B * (size_t)o->T;
-    Row **order = xmalloc(k->n_rows * sizeof *order);
-    for (size_t i = 0; i < k->n_rows; i++) order[i] = &k->row[i];
-    qsort(order, k->n_rows, sizeof *order, longest_first);
-    int32_t *tokens = xmalloc(3 * room * sizeof *tokens);
-    float *loss = xmalloc(room * sizeof *loss);
-    for (size_t at = 0; at < k->n_rows;) {
-        size_t B = room / (size_t)(order[at]->n - 1);
-        CHECK(B > 0, "the model was made for fewer rows than its context");
-        if (B > k->n_rows - at) B = k->n_rows - at;
-        score_rows(k->m, order + at, (int)B, tokens, tokens + room, loss, tokens + 2 * room);
-        at += B;
-    }
-    free(order), free(tokens), free(loss);
+    EvalRow **row = xmalloc((k->n_rows + 1) * sizeof *row);
+    for (size_t i = 0; i < k->n_rows; i++) row[i] = &k->row[i].is;
+    eval_rows(k->m, row, k->n_rows);
+    free(row);
 }
 
-/* Is the labelled ending the one with the least loss, divided by nothing, its characters, its tokens? */
 static bool is_right(const Task *k, const Item *it, int by) {
     int best = 0;
     double least = INFINITY;
     for (int i = 0; i < it->n_rows; i++) {
         const Row *r = &k->row[it->row + (size_t)i];
-        double loss = r->loss / (by == 0 ? 1 : by == 1 ? r->chars : r->n - r->context);
+        double loss = r->is.loss / (by == 0 ? 1 : by == 1 ? r->chars : r->is.n - r->is.context);
         if (loss < least) least = loss, best = i;
     }
     return best == it->label;
@@ -283,8 +284,8 @@ static void add_up(const Task *k, EvalTask *r) {
     for (size_t i = 0; i < k->n_items; i++) {
         const Item *it = &k->item[i];
         for (int by = 0; by < 3 && k->choices; by++) right[by] += is_right(k, it, by);
-        likeliest += k->row[it->row].likeliest;
-        nats += k->row[it->row].loss;
+        likeliest += k->row[it->row].is.likeliest;
+        nats += k->row[it->row].is.loss;
     }
     *r = (EvalTask){.kind = k->choices ? "multiple_choice" : "cloze", .items = k->n_items};
     if (k->choices)
@@ -300,7 +301,7 @@ bool eval_task(Gpt *m, const Tokenizer *t, const char *path, uint64_t max_items,
         score_all(&k);
         add_up(&k, r);
     }
-    for (size_t i = 0; i < k.n_rows; i++) free(k.row[i].ids);
+    for (size_t i = 0; i < k.n_rows; i++) free(k.row[i].is.ids);
     free(k.row), free(k.item);
     return ok;
 }

@@ -20,6 +20,16 @@ typedef struct EvalLoss {
 bool eval_loss(Gpt *m, const Tokenizer *t, const char *shards, int T, uint64_t max_tokens, EvalLoss *r,
                Err *e);
 
+/* One sequence to score: ids[n], of which the first `context` >= 1 are given; n - 1 <= the model's context. */
+typedef struct EvalRow {
+    int32_t *ids;
+    int n, context;
+    double loss;    /* found: the sum over the other tokens, in nats */
+    bool likeliest; /* found: each of them was the model's first choice */
+} EvalRow;
+/* Scores n rows, those of like length together as one batch; reorders the pointers. */
+void eval_rows(Gpt *m, EvalRow **row, size_t n);
+
 typedef struct EvalTask {
     const char *kind; /* "multiple_choice" or "cloze" */
     uint64_t items;

@@ -11,6 +11,7 @@
 #include "demo.h"
 #include "docs.h"
 #include "eval.h"
+#include "perplexity.h"
 #include "plan.h"
 #include "ngram.h"
 #include "sample.h"
@@ -1348,6 +1349,40 @@ static bool cmd_eval(const Args *a, Err *e) {
     return ok;
 }
 
+/* ---- gpt data perplexity ---- */
+
+static const Flag perplexity_flags[] = {
+    MODEL_FLAGS,
+    {"--precision", "fp32|bf16|auto", "of the matrix products (fp32)", false},
+    {"--input", "FILE", "documents: .jsonl (one a line) or .txt (one each), plain or .gz", true},
+    {"--out", "DIR", "folder for kept_000000.jsonl.gz, dropped_000000.jsonl.gz, ..., report.json", false},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
+    {"--most", "F", "largest perplexity of a document that stays (any)", false},
+    {"--least", "F", "smallest perplexity of a document that stays (any)", false},
+    {"--overwrite", NULL, "replace another job's results", false},
+    {0}};
+
+static bool cmd_data_perplexity(const Args *a, Err *e) {
+    PerplexityJob job = {.key = arg(a, "--key", NULL), .overwrite = arg(a, "--overwrite", NULL) != NULL};
+    uint64_t counts[2] = {0};
+    Model m = {0};
+    const char **files = arg_many(a, "--input", &job.n_files);
+    job.files = files;
+    bool ok = arg_needed(a, "--input", e) && (job.model = arg_needed(a, "--model", e)) &&
+              (job.out = arg_needed(a, "--out", e)) && arg_real(a, "--most", INFINITY, &job.most, e) &&
+              arg_real(a, "--least", 0, &job.least, e) && model_open(a, false, &m, e);
+    if (ok && !m.tokenizer) ok = err_usage(e, "%s: has no tokenizer; give --tokenizer DIR", job.model);
+    job.gpt = m.gpt, job.tokenizer = m.tokenizer;
+    double start = now_seconds();
+    ok = ok && perplexity_run(&job, counts, e);
+    if (ok && counts[0] + counts[1])
+        note("%llu documents stay, %llu go; %.1f documents a second", (unsigned long long)counts[0],
+             (unsigned long long)counts[1], (double)(counts[0] + counts[1]) / (now_seconds() - start));
+    model_close(&m);
+    free(files);
+    return ok;
+}
+
 static const Command commands[] = {
     {"train", "pretrain or go on training: the config says which", train_flags, cmd_train, RANKS_GRID},
     {"data clean", "raw text and HTML to clean documents, by published rules", clean_flags, cmd_data_clean,
@@ -1366,6 +1401,8 @@ static const Command commands[] = {
     {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train, RANKS_WAIT},
     {"data lm score", "print of each document: perplexity, words, unknown words, where it is", lm_score_flags,
      cmd_lm_score, RANKS_SHARE},
+    {"data perplexity", "keep the documents that a GPT finds neither too strange nor too plain",
+     perplexity_flags, cmd_data_perplexity, RANKS_SHARE},
     {"data classifier train", "learn what kind of text a document is", classifier_train_flags,
      cmd_classifier_train, RANKS_WAIT},
     {"data classifier score", "print of each document: its score for each label, where it is",
@@ -1394,7 +1431,8 @@ static void help(FILE *f) {
     for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-24s %s\n", commands[i].name, commands[i].help);
     fputs("\nUnder mpirun -np N: train lays its ranks out as its config says; data clean, anonymise, "
           "decontaminate, dedup,\n"
-          "lm score and classifier score share their input files over them, with the same result for any N "
+          "perplexity, lm score and classifier score share their input files over them, with the same result "
+          "for any N "
           "(all ranks\n"
           "must see the same folders); of any other command rank 0 does everything, and the others wait.\n",
           f);

@@ -21,7 +21,7 @@ floor() {
     cost) echo 4 ;; # what a step of training costs
     plan_text) echo 5 ;; # what plan.c finds, in words
     eval | plan | bench | mixing) echo 5 ;;
-    train) echo 6 ;;
+    train | perplexity) echo 6 ;;
     main) echo 7 ;;
     sets | team) echo 1 ;;
     minhash | stage | pii_impl | pii_ids | pii_fake) echo 2 ;;
