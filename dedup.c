@@ -334,7 +334,10 @@ static void write_chunk(const void *ctx, Chunk *c) {
 }
 
 static void begin_file(void *ctx, int file) {
-    ((Dedup *)ctx)->file = file;
+    Dedup *d = ctx;
+    d->file = file;
+    let_signatures_go(d, 0);
+    let_go(&d->verdicts, 0, d->verdicts.n);
 }
 
 static uint64_t largest_cluster(const Dedup *d) {
