@@ -1060,12 +1060,11 @@ static bool open_tokenizer(const Args *a, const char *path, Model *m, Err *e) {
 }
 
 /* The model and its tokenizer; made to decode, or to score whole contexts, short ones several at once. */
-static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
+static bool model_at(const Args *a, const char *path, bool decode, Model *m, Err *e) {
     const char *const *precisions =
         (const char *const[]){decode ? "auto" : "fp32", "bf16", decode ? "fp32" : "auto", NULL};
-    const char *path = arg_needed(a, "--model", e);
     int threads = 0, precision;
-    if (!path || !arg_word(a, "--precision", precisions, &precision, e) ||
+    if (!arg_word(a, "--precision", precisions, &precision, e) ||
         !arg_int(a, "--threads", 0, 4096, &threads, e) || !model_config_of(path, &m->config, e))
         return false;
     const Ops *ops = ops_choose(arg(a, "--device", "auto"), e);
@@ -1079,6 +1078,11 @@ static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
     if (!m->gpt || !model_load(m->gpt, path, e)) return false;
     gpt_weights_changed(m->gpt, false);
     return true;
+}
+
+static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
+    const char *path = arg_needed(a, "--model", e);
+    return path && model_at(a, path, decode, m, e);
 }
 
 /* ---- gpt sample ---- */
@@ -1368,11 +1372,11 @@ static bool cmd_data_perplexity(const Args *a, Err *e) {
     Model m = {0};
     const char **files = arg_many(a, "--input", &job.n_files);
     job.files = files;
-    bool ok = arg_needed(a, "--input", e) && (job.model = arg_needed(a, "--model", e)) &&
+    bool ok = arg_needed(a, "--input", e) && (job.model.name = arg_needed(a, "--model", e)) &&
               (job.out = arg_needed(a, "--out", e)) && arg_real(a, "--most", INFINITY, &job.most, e) &&
               arg_real(a, "--least", 0, &job.least, e) && model_open(a, false, &m, e);
-    if (ok && !m.tokenizer) ok = err_usage(e, "%s: has no tokenizer; give --tokenizer DIR", job.model);
-    job.gpt = m.gpt, job.tokenizer = m.tokenizer;
+    if (ok && !m.tokenizer) ok = err_usage(e, "%s: has no tokenizer; give --tokenizer DIR", job.model.name);
+    job.model.gpt = m.gpt, job.model.tokenizer = m.tokenizer;
     double start = now_seconds();
     ok = ok && perplexity_run(&job, counts, e);
     if (ok && counts[0] + counts[1])

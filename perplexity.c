@@ -18,55 +18,69 @@ static void put_number(Str *s, double x) {
         str_puts(s, "null");
 }
 
-/* An end-of-text and the beginning of a document; of one id if it has no token. */
-static EvalRow row_of(const PerplexityJob *j, const Item *it) {
+/* ---- texts ------------------------------------------------------------------------------------------------ */
+
+bool perplexity_check(const PerplexityModel *m, Err *e) {
+    if (tokenizer_eot(m->tokenizer) < 0)
+        return err_set(e, "%s: its tokenizer has no <|endoftext|>, which leads every document", m->name);
+    if (tokenizer_size(m->tokenizer) > gpt_config(m->gpt)->vocab_size)
+        return err_set(e, "%s: its tokenizer has more entries than the model's vocabulary", m->name);
+    return true;
+}
+
+/* An end-of-text and the beginning of a text; of one id if it has no token. */
+static EvalRow row_of(const PerplexityModel *m, Span text) {
+    const int64_t most = gpt_config(m->gpt)->n_positions;
     Ids ids = {0};
     Err e = {0};
-    EvalRow row = {.ids = xmalloc(((size_t)gpt_config(j->gpt)->n_positions + 1) * sizeof *row.ids),
-                   .n = 1,
-                   .context = 1};
-    row.ids[0] = tokenizer_eot(j->tokenizer);
-    bool ok = tokenizer_encode(j->tokenizer, it->doc.text, it->doc.n, SPECIAL_TEXT, &ids, &e);
+    EvalRow row = {.ids = xmalloc(((size_t)most + 1) * sizeof *row.ids), .n = 1, .context = 1};
+    row.ids[0] = tokenizer_eot(m->tokenizer);
+    bool ok = tokenizer_encode(m->tokenizer, text.p, text.n, SPECIAL_TEXT, &ids, &e);
     CHECK(ok, "%s", e.msg);
-    for (size_t i = 0; i < ids.n && row.n <= gpt_config(j->gpt)->n_positions; i++)
-        row.ids[row.n++] = ids.id[i];
+    for (size_t i = 0; i < ids.n && row.n <= most; i++) row.ids[row.n++] = ids.id[i];
     ids_free(&ids);
     return row;
 }
 
-static void score(const PerplexityJob *j, EvalRow *row, const Chunk *c) {
-    EvalRow **some = xmalloc(((size_t)c->n + 1) * sizeof *some);
-    size_t n = 0;
-    for (int i = 0; i < c->n; i++) {
-        row[i] = row_of(j, &c->items[i]);
-        if (row[i].n > 1) some[n++] = &row[i];
+void perplexity_texts(const PerplexityModel *m, const Span *text, int n, double *perplexity, uint64_t *n_tokens) {
+    EvalRow *row = xmalloc(((size_t)n + 1) * sizeof *row), **some = xmalloc(((size_t)n + 1) * sizeof *some);
+    size_t n_some = 0;
+    for (int i = 0; i < n; i++) {
+        row[i] = row_of(m, text[i]);
+        if (row[i].n > 1) some[n_some++] = &row[i];
     }
-    eval_rows(j->gpt, some, n);
-    free(some);
+    eval_rows(m->gpt, some, n_some);
+    for (int i = 0; i < n; i++) {
+        perplexity[i] = row[i].n > 1 ? exp(row[i].loss / (row[i].n - 1)) : NAN;
+        if (n_tokens) *n_tokens += (uint64_t)row[i].n - 1;
+        free(row[i].ids);
+    }
+    free(row), free(some);
 }
 
-static void judge(const PerplexityJob *j, const Item *it, const EvalRow *row, Chunk *c) {
-    double x = row->n > 1 ? exp(row->loss / (row->n - 1)) : NAN;
+/* ---- the job ---------------------------------------------------------------------------------------------- */
+
+static void judge(const PerplexityJob *j, const Item *it, double x, Chunk *c) {
     bool stays = x >= j->least && x <= j->most;
     Str extra = {0};
     str_puts(&extra, "\"lm_perplexity\": ");
     put_number(&extra, x);
     item_put(&c->out[!stays], it, NULL, 0, extra.p);
     c->tally[stays ? KEPT : DROPPED]++;
-    c->tally[TOKENS] += (uint64_t)row->n - 1;
     int bin = isfinite(x) ? (int)(2 * log2(x)) : 0;
     if (isfinite(x)) c->tally[BINS + (bin < N_BINS ? bin : N_BINS - 1)]++;
     str_free(&extra);
 }
 
 static void judge_chunk(const void *ctx, Chunk *c) {
-    EvalRow *row = xcalloc((size_t)c->n + 1, sizeof *row);
-    score(ctx, row, c);
-    for (int i = 0; i < c->n; i++) {
-        if (!c->items[i].bad) judge(ctx, &c->items[i], &row[i], c);
-        free(row[i].ids);
-    }
-    free(row);
+    const PerplexityJob *j = ctx;
+    Span *text = xmalloc(((size_t)c->n + 1) * sizeof *text);
+    double *x = xmalloc(((size_t)c->n + 1) * sizeof *x);
+    for (int i = 0; i < c->n; i++) text[i] = (Span){c->items[i].doc.text, c->items[i].doc.n};
+    perplexity_texts(&j->model, text, c->n, x, &c->tally[TOKENS]);
+    for (int i = 0; i < c->n; i++)
+        if (!c->items[i].bad) judge(j, &c->items[i], x[i], c);
+    free(text), free(x);
 }
 
 static bool put_options(const PerplexityJob *j, bool stamps, Str *s, Err *e) {
@@ -78,8 +92,8 @@ static bool put_options(const PerplexityJob *j, bool stamps, Str *s, Err *e) {
     str_puts(s, ", \"key\": ");
     json_put_string(s, key, strlen(key));
     str_puts(s, ", \"model\": ");
-    if (!stamps) json_put_string(s, j->model, strlen(j->model));
-    bool ok = !stamps || job_put_file(j->model, s, e);
+    if (!stamps) json_put_string(s, j->model.name, strlen(j->model.name));
+    bool ok = !stamps || job_put_file(j->model.name, s, e);
     str_puts(s, "}");
     return ok;
 }
@@ -117,11 +131,7 @@ static bool work(const PerplexityJob *j, const Job *stage, uint64_t counts[2], E
 bool perplexity_run(const PerplexityJob *job, uint64_t counts[2], Err *e) {
     Job stage = {.out = job->out, .files = job->files, .n_files = job->n_files, .names = {"kept", "dropped"}};
     Str options = {0};
-    if (tokenizer_eot(job->tokenizer) < 0)
-        return err_set(e, "%s: its tokenizer has no <|endoftext|>, which leads every document", job->model);
-    if (tokenizer_size(job->tokenizer) > gpt_config(job->gpt)->vocab_size)
-        return err_set(e, "%s: its tokenizer has more entries than the model's vocabulary", job->model);
-    bool ok = put_options(job, true, &options, e) && job_open(&stage, options.p, job->overwrite, e) &&
+    bool ok = perplexity_check(&job->model, e) && put_options(job, true, &options, e) && job_open(&stage, options.p, job->overwrite, e) &&
               (stage.done || work(job, &stage, counts, e));
     str_free(&options);
     return ok;
