@@ -15,8 +15,9 @@ typedef struct CleanConfig {
     HtmlOptions html;
     Normalise normalise;
     LineRules lines;
-    double limit[N_RULES];                           /* NAN: off */
-    char ngram[512], classifier[512], language[512]; /* folders of models; empty: none */
+    double limit[N_RULES];                                    /* NAN: off */
+    char ngram[512], classifier[512], language[512], lm[512]; /* folders of models; empty: none */
+    char lm_precision[8];
     char languages[256]; /* those that are wanted, a comma between two; empty: any */
     bool anonymise;
 } CleanConfig;

@@ -307,20 +307,24 @@ typedef struct Verdict {
 typedef struct JudgeBlock {
     const Frame *first; /* in the mapped file */
     int n;
-    int32_t number; /* of its first document within the unit */
+    int32_t number;        /* of its first document within the unit */
+    double lm[BLOCK_DOCS]; /* perplexities, of those that are weighed */
     Str text, out[2], gz;
     Stats stats;
 } JudgeBlock;
 
 typedef struct Judge Judge;
 typedef void (*JudgeFn)(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c);
+typedef void (*WeighFn)(const Judge *j, JudgeBlock *blocks, int n_blocks);
 
 struct Judge {
     const Run *run;
     int unit;
+    WeighFn before; /* what needs many documents at once; NULL: nothing */
     JudgeFn document;
     bool last;   /* it writes documents: those that stay, and others; else it holds them, and their scores */
     size_t tail; /* bytes of what stands behind each frame */
+    const char *held; /* what it calls the file of those that it holds */
     Map map;
     size_t at; /* of the next frame */
     int32_t number;
@@ -432,7 +436,7 @@ static void settle(const Judge *j, JudgeBlock *b, const Frame *f, const char *te
                      language_name(j->run, v->language));
 }
 
-/* It waits; if it may be kept, its score is what it waits for. */
+/* It waits; if it may be kept, its score is what the threshold will follow from. */
 static void hold(JudgeBlock *b, const Frame *f, const char *text, size_t n, const Verdict *v) {
     Frame left = *f;
     Keep k = {v->value[M_SCORE], v->hash};
@@ -440,6 +444,14 @@ static void hold(JudgeBlock *b, const Frame *f, const char *text, size_t n, cons
     put_frame(&b->out[0], &left, (const char *)(f + 1), text);
     str_put(&b->out[0], v, sizeof *v);
     if (v->reason < 0) str_put(&b->out[1], &k, sizeof k);
+}
+
+static void pass_on(const Judge *j, JudgeBlock *b, const Frame *f, const char *text, size_t n,
+                    const Verdict *v, Cleaner *c) {
+    if (j->last || !is_written(j, v))
+        settle(j, b, f, text, n, v, c);
+    else
+        hold(b, f, text, n, v);
 }
 
 static void judge_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c) {
@@ -463,19 +475,64 @@ static void judge_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_
         v.language = is.language;
         if (v.language >= 0) stats_language(&b->stats, v.language, language_name(j->run, v.language), n);
     }
-    if (j->last || !is_written(j, &v))
-        settle(j, b, f, b->text.p, n, &v, c);
-    else
-        hold(b, f, b->text.p, n, &v);
+    pass_on(j, b, f, b->text.p, n, &v, c);
+}
+
+static Verdict held_verdict(const Frame *f) {
+    Verdict v;
+    memcpy(&v, (const char *)f + frame_size(f), sizeof v);
+    return v;
+}
+
+static const char *held_text(const Frame *f) {
+    return (const char *)(f + 1) + f->n_url;
+}
+
+/* The GPT scores all documents of some blocks that may still be kept. */
+static void weigh_blocks(const Judge *j, JudgeBlock *blocks, int n_blocks) {
+    const CurateLm *lm = &j->run->job->lm;
+    const size_t most = (size_t)n_blocks * BLOCK_DOCS;
+    Span *text = xmalloc((most + 1) * sizeof *text);
+    double *x = xmalloc((most + 1) * sizeof *x), **to = xmalloc((most + 1) * sizeof *to);
+    int n = 0;
+    for (int k = 0; k < n_blocks; k++) {
+        const Frame *f = blocks[k].first;
+        for (int i = 0; i < blocks[k].n; i++, f = next_frame(j, f)) {
+            if (held_verdict(f).reason >= 0) continue;
+            text[n] = (Span){held_text(f), f->n};
+            to[n++] = &blocks[k].lm[i];
+        }
+    }
+    lm->score(lm->model, text, n, x);
+    for (int i = 0; i < n; i++) *to[i] = x[i];
+    free(text), free(x), free(to);
+}
+
+/* A document that was held: is it what the GPT expects? */
+static void weigh_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c) {
+    static const int by_lm[] = {R_MAX_LM, R_MIN_LM};
+    const char *text = held_text(f), *file = j->run->file[f->file];
+    Verdict v = held_verdict(f);
+    if (v.reason < 0) {
+        double x = v.value[M_LM_PERPLEXITY] = b->lm[number - b->number];
+        stats_measure(&b->stats, M_LM_PERPLEXITY, x);
+        for (size_t i = 0; i < sizeof by_lm / sizeof *by_lm; i++) {
+            int rule = by_lm[i];
+            double limit = j->run->limit[rule];
+            bool broken = !rule_holds(rules[rule].most, x, limit);
+            stats_rule(&b->stats, rule, broken, x, limit, text, f->n, file, v.order);
+            if (broken && v.reason < 0) v.reason = rule;
+        }
+    }
+    pass_on(j, b, f, text, f->n, &v, c);
 }
 
 /* A document that was held: is it among those that are kept? */
 static void keep_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t number, Cleaner *c) {
     const CurateConfig *config = &j->run->job->config;
-    const char *text = (const char *)(f + 1) + f->n_url;
-    Verdict v;
+    const char *text = held_text(f);
+    Verdict v = held_verdict(f);
     (void)number;
-    memcpy(&v, (const char *)f + frame_size(f), sizeof v);
     if (v.reason < 0) {
         Keep k = {v.value[M_SCORE], v.hash};
         bool kept = isnan(config->keep.share)
@@ -485,7 +542,7 @@ static void keep_document(const Judge *j, JudgeBlock *b, const Frame *f, int32_t
                    j->run->file[f->file], v.order);
         if (!kept) v.reason = R_KEEP;
     }
-    settle(j, b, f, text, f->n, &v, c);
+    pass_on(j, b, f, text, f->n, &v, c);
 }
 
 static void judge_block(const Judge *j, JudgeBlock *b, Cleaner *c) {
@@ -527,6 +584,7 @@ static bool judge_blocks(Judge *j, JudgeBlock *blocks, int n_blocks, Cleaner **c
             if (!take_block(j, &blocks[n], e)) return false;
             if (!blocks[n].n) break;
         }
+        if (j->before) j->before(j, blocks, n);
 #pragma omp parallel for schedule(dynamic) num_threads(j->run->inner)
         for (int i = 0; i < n; i++) judge_block(j, &blocks[i], cleaners[omp_get_thread_num()]);
         for (int i = 0; i < n; i++) {
@@ -548,7 +606,7 @@ static void finish_gzip(OutFile *f, int level) {
 static bool judge_open(Judge *j, const char *in, Err *e) {
     const Run *r = j->run;
     char *drops = unit_path(r, "work/", j->unit, ".drop"),
-         *out[2] = {unit_path(r, j->last ? "clean_" : "work/", j->unit, j->last ? ".jsonl.gz" : ".held"),
+         *out[2] = {unit_path(r, j->last ? "clean_" : "work/", j->unit, j->last ? ".jsonl.gz" : j->held),
                     unit_path(r, j->last ? "dropped_" : "work/", j->unit, j->last ? ".jsonl.gz" : ".scores")};
     struct stat st;
     bool ok = stat(in, &st) == 0 || err_set(e, "%s: %s", in, strerror(errno));
@@ -565,7 +623,9 @@ static bool judge_open(Judge *j, const char *in, Err *e) {
 /* From a unit's file `from` to its documents, or to what waits; then that file is not needed any more. */
 static bool judge_file(Judge *j, const char *from, const char *done, Err *e) {
     const Run *r = j->run;
-    int n_blocks = r->inner > 1 ? 4 * r->inner : 1;
+    int n_blocks = j->before      ? 4
+                   : r->inner > 1 ? 4 * r->inner
+                                  : 1; /* the same batches on any number of threads */
     JudgeBlock *blocks = xcalloc((size_t)n_blocks, sizeof *blocks);
     Cleaner **cleaners = cleaners_new(r);
     char *mark = unit_path(r, "work/", j->unit, done), *in = unit_path(r, "work/", j->unit, from);
@@ -591,13 +651,21 @@ static bool judge_file(Judge *j, const char *from, const char *done, Err *e) {
 }
 
 static bool judge_unit(const Run *r, int u, Err *e) {
-    Judge j = {.run = r, .unit = u, .document = judge_document, .last = curate_keeps_all(&r->job->config)};
+    Judge j = {.run = r, .unit = u, .document = judge_document, .held = ".held"};
+    j.last = !r->job->lm.score && curate_keeps_all(&r->job->config);
     return judge_file(&j, ".text", ".judged", e);
+}
+
+static bool weigh_unit(const Run *r, int u, Err *e) {
+    Judge j = {.run = r, .unit = u, .before = weigh_blocks, .document = weigh_document, .held = ".weighed"};
+    j.last = curate_keeps_all(&r->job->config);
+    j.tail = sizeof(Verdict);
+    return judge_file(&j, ".held", ".lm", e);
 }
 
 static bool keep_unit(const Run *r, int u, Err *e) {
     Judge j = {.run = r, .unit = u, .document = keep_document, .last = true, .tail = sizeof(Verdict)};
-    return judge_file(&j, ".held", ".kept", e);
+    return judge_file(&j, r->job->lm.score ? ".weighed" : ".held", ".kept", e);
 }
 
 /* The threshold of a share, from the scores of all units. */
@@ -640,6 +708,17 @@ static bool for_units(const Run *r, const char *what, const char *done,
     for (int u = 0; u < r->n_units && ok; u++)
         if (errs[u].code) *e = errs[u], ok = false;
     free(errs);
+    return team_agree(ok, e);
+}
+
+/* The GPT works on all threads, so units come one after the other. */
+static bool weigh(const Run *r, Err *e) {
+    bool ok = true;
+    for (int u = 0, done = 0; u < r->n_units && ok && r->job->lm.score; u++) {
+        if (!r->mine[u]) continue;
+        ok = unit_has(r, u, ".lm") || weigh_unit(r, u, e);
+        if (progress_is_terminal()) progress_line(false, "weigh: %d of %d", ++done, r->n_mine);
+    }
     return team_agree(ok, e);
 }
 
@@ -699,9 +778,11 @@ static bool claim_folder(const Run *r, Err *e) {
 
 static bool report(const Run *r, double seconds, Err *e) {
     Stats *all = xcalloc(1, sizeof *all), *one = xmalloc(sizeof *one);
-    static const char *const stage[] = {".read", ".judged", ".kept"};
-    int stages = curate_keeps_all(&r->job->config) ? 2 : 3;
+    const char *stage[4] = {".read", ".judged"};
+    int stages = 2;
     bool ok = true;
+    if (r->job->lm.score) stage[stages++] = ".lm";
+    if (!curate_keeps_all(&r->job->config)) stage[stages++] = ".kept";
     for (int i = 0; i < r->n_units * stages && ok; i++) {
         char *path = unit_path(r, "work/", i / stages, stage[i % stages]);
         ok = stats_load(one, path, e);
@@ -728,7 +809,7 @@ static bool run_stages(Run *r, Err *e) {
     if (done) note("%s: is finished already", r->job->out);
     if (ok && !done)
         ok = for_units(r, "read", ".read", read_unit, e) && team_agree(!root || find_seen(r, e), e) &&
-             for_units(r, "judge", ".judged", judge_unit, e) && keep_some(r, e) &&
+             for_units(r, "judge", ".judged", judge_unit, e) && weigh(r, e) && keep_some(r, e) &&
              team_agree(!root || (report(r, now_seconds() - start, e) && dir_remove(work, e)), e);
     free(finished), free(work);
     return ok;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define TEXT(path, field, v, help)          KEY_TEXT(CurateConfig, path, field, v, help)
+#define CHOICE(path, field, all, help)      KEY_CHOICE(CurateConfig, path, field, all, help)
 #define NAMES(path, field, v, help)         KEY_NAMES(CurateConfig, path, field, v, help)
 #define INT(path, field, v, lo, hi, help)   KEY_INT(CurateConfig, path, field, v, lo, hi, help)
 #define FLOAT(path, field, v, lo, hi, help) KEY_FLOAT(CurateConfig, path, field, v, lo, hi, help)
@@ -47,6 +48,8 @@ static const Key keys[] = {
 
     TEXT("models.ngram", clean.ngram, "", "folder of an n-gram model, from gpt data lm train"),
     TEXT("models.classifier", clean.classifier, "", "folder of a classifier, from gpt data classifier train"),
+    TEXT("models.lm", clean.lm, "", "folder of a GPT that scores what all else leaves, as --lm does"),
+    CHOICE("models.lm_precision", clean.lm_precision, "fp32|bf16|auto", "of its matrix products"),
     MAYBE("models.keep", keep.share, 1e-9, 1, "keep this share of what the rules leave, the best by the classifier's score; 0.2: a fifth"),
     MAYBE("models.pareto", keep.pareto, 0.01, 1e6, "or GPT-3's rule: keep if a Pareto number of this shape is above 1 - score; theirs: 9"),
     INT("models.seed", keep.seed, 0, 0, 1e15, "of these numbers"),
@@ -87,6 +90,9 @@ bool curate_keeps_all(const CurateConfig *c) {
 }
 
 bool curate_check(const CurateConfig *c, Err *e) {
+    if (!*c->clean.lm && !(isnan(c->clean.limit[R_MAX_LM]) && isnan(c->clean.limit[R_MIN_LM])))
+        return err_usage(e,
+                         "models.max_lm_perplexity and min_lm_perplexity need a GPT: models.lm, or --lm DIR");
     if (curate_keeps_all(c)) return true;
     if (!*c->clean.classifier)
         return err_usage(e, "models.keep and models.pareto need models.classifier: make one with gpt data "

@@ -49,12 +49,16 @@ static void explain_keep(Str *out, const CurateConfig *c, double score) {
                    pow(2 - score, -c->keep.pareto));
 }
 
-static void explain_text(Str *out, const CurateConfig *c, const CleanModels *models, Cleaner *cleaner,
-                         const char *text, size_t n) {
+static void explain_text(Str *out, const CurateConfig *c, const CleanModels *models, const CurateLm *lm,
+                         Cleaner *cleaner, const char *text, size_t n) {
     Str copy = {0};
     Judgement v;
     str_put(&copy, text, n);
     size_t left = clean_judge(cleaner, copy.p, n, &v);
+    if (lm->score && left && v.broken < 0) {
+        lm->score(lm->model, &(Span){copy.p, left}, 1, &v.value[M_LM_PERPLEXITY]);
+        v.broken = rules_broken(c->clean.limit, v.value);
+    }
     str_printf(out, "  %zu bytes of text; %zu after C4's rules for lines", n, left);
     for (int i = 0; i < N_LINE_RULES; i++)
         if (v.dropped[i])
@@ -74,7 +78,8 @@ static void explain_text(Str *out, const CurateConfig *c, const CleanModels *mod
     str_free(&copy);
 }
 
-bool curate_explain(const CurateConfig *c, const char *path, int documents, Str *out, Err *e) {
+bool curate_explain(const CurateConfig *c, const CurateLm *lm, const char *path, int documents, Str *out,
+                    Err *e) {
     Told told = {out};
     CleanModels models;
     if (!curate_check(c, e) || !clean_models_open(&models, &c->clean, e)) return false;
@@ -94,7 +99,7 @@ bool curate_explain(const CurateConfig *c, const char *path, int documents, Str 
             continue;
         }
         explain_normalise(out, &counts);
-        explain_text(out, c, &models, cleaner, text, n);
+        explain_text(out, c, &models, lm, cleaner, text, n);
     }
     raw_free(&raw);
     cleaner_free(cleaner);

@@ -196,68 +196,6 @@ static bool cmd_version(const Args *a, Err *e) {
     return true;
 }
 
-/* ---- gpt data clean, gpt data explain ---- */
-
-static const Flag clean_flags[] = {
-    {"--config", "FILE", "rules and their limits (the published ones); gpt help clean lists all keys", false},
-    {"--input", "FILE", ".txt .jsonl .html .warc .wet, each also .gz; or folders, with all below them", true},
-    {"--out", "DIR", "folder for clean_000000.jsonl.gz, dropped_000000.jsonl.gz, report.json, report.html",
-     false},
-    {"--set", "KEY=VALUE", "override a key of the config, as in gopher.min_words=20; may be repeated", false},
-    {"--threads", "N", "threads (all cores); the result is the same for any number", false},
-    {0}};
-
-static bool curate_configure(const Args *a, CurateConfig *c, Err *e) {
-    const char *path = arg(a, "--config", NULL);
-    int n;
-    curate_defaults(c);
-    if (path && !curate_read(c, path, e)) return false;
-    const char **set = arg_many(a, "--set", &n);
-    bool ok = true;
-    for (int i = 0; i < n && ok; i++) ok = curate_set(c, set[i], e);
-    free(set);
-    return ok;
-}
-
-static bool cmd_data_clean(const Args *a, Err *e) {
-    CurateJob job = {0};
-    const char **inputs = arg_many(a, "--input", &job.n_inputs);
-    job.inputs = inputs;
-    bool ok = arg_needed(a, "--input", e) && (job.out = arg_needed(a, "--out", e)) &&
-              arg_int(a, "--threads", 0, 1024, &job.threads, e) && curate_configure(a, &job.config, e) &&
-              curate_run(&job, e);
-    free(inputs);
-    return ok;
-}
-
-static const Flag explain_flags[] = {
-    {"--config", "FILE", "as for gpt data clean", false},
-    {"--set", "KEY=VALUE", "override a key of the config; may be repeated", false},
-    {"--input", "FILE", "the file whose documents are explained", false},
-    {"--documents", "N", "how many of them (1)", false},
-    {0}};
-
-static bool cmd_data_explain(const Args *a, Err *e) {
-    CurateConfig c;
-    int documents = 1;
-    Str out = {0};
-    const char *path = arg_needed(a, "--input", e);
-    bool ok = path && arg_int(a, "--documents", 1, INT_MAX, &documents, e) && curate_configure(a, &c, e) &&
-              curate_explain(&c, path, documents, &out, e);
-    if (out.n) fwrite(out.p, 1, out.n, stdout);
-    str_free(&out);
-    return ok;
-}
-
-static bool cmd_help_clean(const Args *a, Err *e) {
-    Str text = {0};
-    (void)a, (void)e;
-    curate_help(&text);
-    fputs(text.p, stdout);
-    str_free(&text);
-    return true;
-}
-
 /* ---- gpt data demo ---- */
 
 static const Flag demo_flags[] = {
@@ -1059,18 +997,23 @@ static bool open_tokenizer(const Args *a, const char *path, Model *m, Err *e) {
     return ok;
 }
 
-/* The model and its tokenizer; made to decode, or to score whole contexts, short ones several at once. */
-static bool model_at(const Args *a, const char *path, bool decode, Model *m, Err *e) {
-    const char *const *precisions =
+static bool model_precision(const Args *a, bool decode, const char **precision, Err *e) {
+    const char *const *all =
         (const char *const[]){decode ? "auto" : "fp32", "bf16", decode ? "fp32" : "auto", NULL};
-    int threads = 0, precision;
-    if (!arg_word(a, "--precision", precisions, &precision, e) ||
-        !arg_int(a, "--threads", 0, 4096, &threads, e) || !model_config_of(path, &m->config, e))
-        return false;
+    int i;
+    if (!arg_word(a, "--precision", all, &i, e)) return false;
+    *precision = all[i];
+    return true;
+}
+
+/* The model and its tokenizer; made to decode, or to score whole contexts, short ones several at once. */
+static bool model_at(const Args *a, const char *path, const char *precision, bool decode, Model *m, Err *e) {
+    int threads = 0;
+    if (!arg_int(a, "--threads", 0, 4096, &threads, e) || !model_config_of(path, &m->config, e)) return false;
     const Ops *ops = ops_choose(arg(a, "--device", "auto"), e);
     if (!ops || !open_tokenizer(a, path, m, e) || !ops->start(threads, e) || !comm_start(e)) return false;
     GptOptions o = {.ops = ops, .B = 1};
-    if (!ops_precision(ops, precisions[precision], &o.compute, e)) return false;
+    if (!ops_precision(ops, precision, &o.compute, e)) return false;
     o.T = (int)m->config.n_positions;
     if (decode && o.T > 512) o.T = 512; /* a prompt goes in as matrices of so many rows */
     if (!decode && o.T < 4096) o.B = 4096 / o.T;
@@ -1081,8 +1024,17 @@ static bool model_at(const Args *a, const char *path, bool decode, Model *m, Err
 }
 
 static bool model_open(const Args *a, bool decode, Model *m, Err *e) {
-    const char *path = arg_needed(a, "--model", e);
-    return path && model_at(a, path, decode, m, e);
+    const char *path = arg_needed(a, "--model", e), *precision;
+    return path && model_precision(a, decode, &precision, e) && model_at(a, path, precision, decode, m, e);
+}
+
+/* A model that scores texts by its own tokenizer, unless another is given. */
+static bool model_for_scores(const Args *a, const char *path, const char *precision, Model *m,
+                             PerplexityModel *p, Err *e) {
+    if (!model_at(a, path, precision, false, m, e)) return false;
+    if (!m->tokenizer) return err_usage(e, "%s: has no tokenizer; give --tokenizer DIR", path);
+    *p = (PerplexityModel){path, precision, m->gpt, m->tokenizer};
+    return perplexity_check(p, e);
 }
 
 /* ---- gpt sample ---- */
@@ -1353,6 +1305,100 @@ static bool cmd_eval(const Args *a, Err *e) {
     return ok;
 }
 
+/* ---- gpt data clean, gpt data explain ---- */
+
+/* clang-format off */
+#define LM_FLAGS \
+    {"--lm", "DIR", "a GPT that scores what the rules leave: models.lm, max_lm_perplexity, min_lm_perplexity", false}, \
+    {"--device", "NAME", "where it runs: auto, cpu or cuda (auto: a GPU if there is one)", false}
+/* clang-format on */
+
+static const Flag clean_flags[] = {
+    {"--config", "FILE", "rules and their limits (the published ones); gpt help clean lists all keys", false},
+    {"--input", "FILE", ".txt .jsonl .html .warc .wet, each also .gz; or folders, with all below them", true},
+    {"--out", "DIR", "folder for clean_000000.jsonl.gz, dropped_000000.jsonl.gz, report.json, report.html",
+     false},
+    {"--set", "KEY=VALUE", "override a key of the config, as in gopher.min_words=20; may be repeated", false},
+    {"--threads", "N", "threads (all cores); the result is the same for any number", false},
+    LM_FLAGS,
+    {0}};
+
+static bool curate_configure(const Args *a, CurateConfig *c, Err *e) {
+    const char *path = arg(a, "--config", NULL);
+    int n;
+    curate_defaults(c);
+    if (path && !curate_read(c, path, e)) return false;
+    const char **set = arg_many(a, "--set", &n);
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) ok = curate_set(c, set[i], e);
+    free(set);
+    const char *lm = arg(a, "--lm", NULL);
+    if (ok && lm && strlen(lm) >= sizeof c->clean.lm) ok = err_usage(e, "--lm: the path is too long");
+    if (ok && lm) snprintf(c->clean.lm, sizeof c->clean.lm, "%s", lm);
+    return ok;
+}
+
+static void curate_score(const void *model, const Span *text, int n, double *perplexity) {
+    perplexity_texts(model, text, n, perplexity, NULL);
+}
+
+/* The GPT that the config names, if it does; m and p must outlive lm. */
+static bool curate_lm(const Args *a, const CurateConfig *c, Model *m, PerplexityModel *p, CurateLm *lm,
+                      Err *e) {
+    *lm = (CurateLm){0};
+    if (!*c->clean.lm) return true;
+    if (!model_for_scores(a, c->clean.lm, c->clean.lm_precision, m, p, e)) return false;
+    *lm = (CurateLm){curate_score, p};
+    return true;
+}
+
+static bool cmd_data_clean(const Args *a, Err *e) {
+    CurateJob job = {0};
+    Model m = {0};
+    PerplexityModel by;
+    const char **inputs = arg_many(a, "--input", &job.n_inputs);
+    job.inputs = inputs;
+    bool ok = arg_needed(a, "--input", e) && (job.out = arg_needed(a, "--out", e)) &&
+              arg_int(a, "--threads", 0, 1024, &job.threads, e) && curate_configure(a, &job.config, e) &&
+              curate_lm(a, &job.config, &m, &by, &job.lm, e) && curate_run(&job, e);
+    model_close(&m);
+    free(inputs);
+    return ok;
+}
+
+static const Flag explain_flags[] = {
+    {"--config", "FILE", "as for gpt data clean", false},
+    {"--set", "KEY=VALUE", "override a key of the config; may be repeated", false},
+    {"--input", "FILE", "the file whose documents are explained", false},
+    {"--documents", "N", "how many of them (1)", false},
+    LM_FLAGS,
+    {0}};
+
+static bool cmd_data_explain(const Args *a, Err *e) {
+    CurateConfig c;
+    CurateLm lm;
+    Model m = {0};
+    PerplexityModel by;
+    int documents = 1;
+    Str out = {0};
+    const char *path = arg_needed(a, "--input", e);
+    bool ok = path && arg_int(a, "--documents", 1, INT_MAX, &documents, e) && curate_configure(a, &c, e) &&
+              curate_lm(a, &c, &m, &by, &lm, e) && curate_explain(&c, &lm, path, documents, &out, e);
+    if (out.n) fwrite(out.p, 1, out.n, stdout);
+    model_close(&m);
+    str_free(&out);
+    return ok;
+}
+
+static bool cmd_help_clean(const Args *a, Err *e) {
+    Str text = {0};
+    (void)a, (void)e;
+    curate_help(&text);
+    fputs(text.p, stdout);
+    str_free(&text);
+    return true;
+}
+
 /* ---- gpt data perplexity ---- */
 
 static const Flag perplexity_flags[] = {
@@ -1370,13 +1416,12 @@ static bool cmd_data_perplexity(const Args *a, Err *e) {
     PerplexityJob job = {.key = arg(a, "--key", NULL), .overwrite = arg(a, "--overwrite", NULL) != NULL};
     uint64_t counts[2] = {0};
     Model m = {0};
-    const char **files = arg_many(a, "--input", &job.n_files);
+    const char **files = arg_many(a, "--input", &job.n_files), *model, *precision;
     job.files = files;
-    bool ok = arg_needed(a, "--input", e) && (job.model.name = arg_needed(a, "--model", e)) &&
+    bool ok = arg_needed(a, "--input", e) && (model = arg_needed(a, "--model", e)) &&
               (job.out = arg_needed(a, "--out", e)) && arg_real(a, "--most", INFINITY, &job.most, e) &&
-              arg_real(a, "--least", 0, &job.least, e) && model_open(a, false, &m, e);
-    if (ok && !m.tokenizer) ok = err_usage(e, "%s: has no tokenizer; give --tokenizer DIR", job.model.name);
-    job.model.gpt = m.gpt, job.model.tokenizer = m.tokenizer;
+              arg_real(a, "--least", 0, &job.least, e) && model_precision(a, false, &precision, e) &&
+              model_for_scores(a, model, precision, &m, &job.model, e);
     double start = now_seconds();
     ok = ok && perplexity_run(&job, counts, e);
     if (ok && counts[0] + counts[1])

@@ -42,7 +42,8 @@ static EvalRow row_of(const PerplexityModel *m, Span text) {
     return row;
 }
 
-void perplexity_texts(const PerplexityModel *m, const Span *text, int n, double *perplexity, uint64_t *n_tokens) {
+void perplexity_texts(const PerplexityModel *m, const Span *text, int n, double *perplexity,
+                      uint64_t *n_tokens) {
     EvalRow *row = xmalloc(((size_t)n + 1) * sizeof *row), **some = xmalloc(((size_t)n + 1) * sizeof *some);
     size_t n_some = 0;
     for (int i = 0; i < n; i++) {
@@ -94,6 +95,8 @@ static bool put_options(const PerplexityJob *j, bool stamps, Str *s, Err *e) {
     str_puts(s, ", \"model\": ");
     if (!stamps) json_put_string(s, j->model.name, strlen(j->model.name));
     bool ok = !stamps || job_put_file(j->model.name, s, e);
+    str_puts(s, ", \"precision\": ");
+    json_put_string(s, j->model.precision, strlen(j->model.precision));
     str_puts(s, "}");
     return ok;
 }
@@ -131,7 +134,7 @@ static bool work(const PerplexityJob *j, const Job *stage, uint64_t counts[2], E
 bool perplexity_run(const PerplexityJob *job, uint64_t counts[2], Err *e) {
     Job stage = {.out = job->out, .files = job->files, .n_files = job->n_files, .names = {"kept", "dropped"}};
     Str options = {0};
-    bool ok = perplexity_check(&job->model, e) && put_options(job, true, &options, e) && job_open(&stage, options.p, job->overwrite, e) &&
+    bool ok = put_options(job, true, &options, e) && job_open(&stage, options.p, job->overwrite, e) &&
               (stage.done || work(job, &stage, counts, e));
     str_free(&options);
     return ok;

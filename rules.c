@@ -13,12 +13,12 @@ const Rule rules[N_RULES] = {RULES(RULE_ROW) RUN_RULES(RULE_ROW)};
 #undef RULE_ROW
 
 const char *const measure_names[N_RULE_MEASURES] = {
-    "words",      "word_length", "hashes",          "ellipses",       "bullets",   "ellipsis_lines",
-    "alpha",      "stop_words",  "dup_lines",       "dup_line_chars", "dup_paras", "dup_para_chars",
-    "top_2",      "top_3",       "top_4",           "dup_5",          "dup_6",     "dup_7",
-    "dup_8",      "dup_9",       "dup_10",          "sentences",      "braces",    "lorem_ipsum",
-    "line_punct", "short_lines", "duplicate_chars", "newlines",       "urls",      "special",
-    "perplexity", "rarity",      "score",           "language_score",
+    "words",      "word_length", "hashes",          "ellipses",       "bullets",       "ellipsis_lines",
+    "alpha",      "stop_words",  "dup_lines",       "dup_line_chars", "dup_paras",     "dup_para_chars",
+    "top_2",      "top_3",       "top_4",           "dup_5",          "dup_6",         "dup_7",
+    "dup_8",      "dup_9",       "dup_10",          "sentences",      "braces",        "lorem_ipsum",
+    "line_punct", "short_lines", "duplicate_chars", "newlines",       "urls",          "special",
+    "perplexity", "rarity",      "score",           "language_score", "lm_perplexity",
 };
 _Static_assert(sizeof measure_names / sizeof *measure_names == N_RULE_MEASURES, "a name for each measure");
 
@@ -413,7 +413,7 @@ void measure(Measurer *r, const char *text, size_t n, double value[N_RULE_MEASUR
     Paragraph g = {0};
     unsigned stops = 0;
     memset(value, 0, N_RULE_MEASURES * sizeof *value);
-    value[M_PERPLEXITY] = value[M_RARITY] = value[M_SCORE] = value[M_LANGUAGE] = NAN;
+    value[M_PERPLEXITY] = value[M_RARITY] = value[M_SCORE] = value[M_LANGUAGE] = value[M_LM_PERPLEXITY] = NAN;
     uint64_t breaks = count_byte(text, n, '\n');
     measurer_grow(r, n / 2 + 2);
     table_start(&r->lines, breaks + 1);

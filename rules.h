@@ -43,9 +43,10 @@ enum {
     M_URLS,        /* share of characters in words that are URLs */
     M_SPECIAL,     /* share of characters that are no letters, numbers, white space or common punctuation */
     M_PERPLEXITY, /* of an n-gram model; this and the next two are NAN without a model, or after a rule was broken */
-    M_RARITY,   /* the same of its words alone: 10^-(mean log10 of their unigram probabilities) */
-    M_SCORE,    /* of a classifier */
-    M_LANGUAGE, /* how likely it is the most likely language of those wanted; NAN without a model */
+    M_RARITY,        /* the same of its words alone: 10^-(mean log10 of their unigram probabilities) */
+    M_SCORE,         /* of a classifier */
+    M_LANGUAGE,      /* how likely it is the most likely language of those wanted; NAN without a model */
+    M_LM_PERPLEXITY, /* of a GPT; NAN without one, or after a rule was broken */
     N_RULE_MEASURES
 };
 
@@ -100,7 +101,9 @@ enum {
       "smallest perplexity: below are lists and boilerplate")                                                \
     X(MAX_RARITY, "models.max_rarity", M_RARITY, true, NAN, 1e12,                                            \
       "largest perplexity of the words alone, by their frequency")                                           \
-    X(MIN_SCORE, "models.min_score", M_SCORE, false, NAN, 1, "smallest score of the classifier")
+    X(MIN_SCORE, "models.min_score", M_SCORE, false, NAN, 1, "smallest score of the classifier")             \
+    X(MAX_LM, "models.max_lm_perplexity", M_LM_PERPLEXITY, true, NAN, 1e12, "largest perplexity of the GPT") \
+    X(MIN_LM, "models.min_lm_perplexity", M_LM_PERPLEXITY, false, NAN, 1e12, "smallest perplexity of the GPT")
 
 /* A rule that only a whole run can judge: its limit is what the last of the best documents got. */
 #define RUN_RULES(X) \

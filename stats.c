@@ -22,7 +22,8 @@ static double top_of(int measure) {
     case M_BRACES:
     case M_LOREM:
     case M_PERPLEXITY:
-    case M_RARITY: return 0;
+    case M_RARITY:
+    case M_LM_PERPLEXITY: return 0;
     case M_WORD_LENGTH: return 16;
     case M_STOP_WORDS: return STATS_BINS / 4.0; /* four bins a word */
     default: return 1;
@@ -69,6 +70,10 @@ static void excerpt(char *dst, size_t size, const char *text, size_t n) {
     memcpy(dst, text, n);
 }
 
+void stats_measure(Stats *s, int measure, double value) {
+    if (!isnan(value)) s->histogram[measure][bin_of(measure, value)]++;
+}
+
 void stats_rule(Stats *s, int rule, bool broken, double value, double limit, const char *text, size_t n,
                 const char *file, uint64_t order) {
     if (isnan(limit) || isnan(value)) return;
@@ -106,8 +111,7 @@ void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], con
     s->judged++;
     s->judged_bytes += n;
     for (int i = 0; i < N_LINE_RULES; i++) s->lines[i] += v->dropped[i];
-    for (int m = 0; m < N_RULE_MEASURES; m++)
-        if (!isnan(v->value[m])) s->histogram[m][bin_of(m, v->value[m])]++;
+    for (int m = 0; m < N_RULE_MEASURES; m++) stats_measure(s, m, v->value[m]);
     for (int i = 0; i < N_RULES; i++) {
         double x = v->value[rules[i].measure];
         stats_rule(s, i, !rule_holds(rules[i].most, x, limit[i]), x, limit[i], text, n, file, order);

@@ -49,7 +49,8 @@ void stats_problem(Stats *s, const char *file, const Problem *p);
 void stats_judged(Stats *s, const Judgement *v, const double limit[N_RULES], const char *text, size_t n,
                   const char *file, uint64_t order);
 void stats_language(Stats *s, int label, const char *name, uint64_t bytes);
-/* One rule of those: nothing if the value or the limit is a NAN. */
+/* One measure, one rule of those: nothing if the value or the limit is a NAN. */
+void stats_measure(Stats *s, int measure, double value);
 void stats_rule(Stats *s, int rule, bool broken, double value, double limit, const char *text, size_t n,
                 const char *file, uint64_t order);
 /* And what becomes of it. */

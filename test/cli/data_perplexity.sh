@@ -1,18 +1,9 @@
 # Documents by how well a GPT expects them: a story, its words in another order, letters; in batches as one by one.
-"$GPT" data demo --out learn.jsonl --bytes 300K --seed 1
+. "$ROOT/test/cli/storyteller.inc"
 "$GPT" data demo --out stories.jsonl --bytes 20K --seed 5
-"$GPT" tokenizer train --input learn.jsonl --vocab-size 400 --out tok >log 2>&1 || cat log
-"$GPT" data shard --input learn.jsonl --tokenizer tok --out data >log 2>&1 || cat log
-cat >config.json <<'END'
-{"out": "run", "tokenizer": "tok",
- "model": {"n_layer": 2, "n_embd": 48, "n_head": 2, "n_positions": 64},
- "data": {"train": [{"path": "data/train_*.bin"}]},
- "train": {"max_steps": 150, "global_batch_size": 8, "seq_len": 64}, "optimizer": {"lr": 5e-3}}
-END
-"$GPT" train --config config.json >log 2>&1 || cat log
 {
     cat stories.jsonl
-    sed 's/\(and\|the\|a\) \([a-z]*\) \([a-z]*\)/\3 zq \1 xv \2/g' stories.jsonl
+    garble stories.jsonl
     echo '{"text": ""}'
     echo '{"text": 5}'
 } >all.jsonl

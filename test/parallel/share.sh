@@ -44,6 +44,14 @@ check "anonymise" as_one anonymise anonymise --input in[1-5].jsonl
 check "decontaminate" as_one decontaminate decontaminate --input in[1-5].jsonl --against in2.jsonl
 "$GPT" data classifier train --positive in1.jsonl --negative in2.jsonl --buckets 65536 --out judge >/dev/null 2>&1
 check "clean, the best fifth" as_one keep clean "${clean[@]}" --set models.classifier=judge --set models.keep=0.2
+"$GPT" tokenizer train --input in1.jsonl --vocab-size 300 --out tok >/dev/null 2>&1
+"$GPT" data shard --input in1.jsonl --tokenizer tok --out shards >/dev/null 2>&1
+echo '{"out": "gpt", "tokenizer": "tok", "data": {"train": "shards/train_*.bin"},
+ "model": {"n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64},
+ "train": {"max_steps": 20, "global_batch_size": 8, "seq_len": 64}, "optimizer": {"lr": 5e-3}}' >gpt.json
+"$GPT" train --config gpt.json >/dev/null 2>&1
+check "clean, by a GPT" as_one gpt_clean clean "${clean[@]}" --lm gpt --set models.max_lm_perplexity=100
+check "perplexity" as_one perplexity perplexity --input in[1-5].jsonl --model gpt --most 100
 "$GPT" data lm train --input in1.jsonl --out lm --order 3 >/dev/null 2>&1
 "$GPT" data lm score --model lm --input in[1-5].jsonl >one
 scores() { ranks 2 "$GPT" data lm score --model lm --input in[1-5].jsonl | cmp -s - one; }
