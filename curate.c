@@ -365,6 +365,14 @@ static void put_where(Str *json, const Frame *f, const char *file) {
     doc_put_json(json, (const char *)(f + 1), f->n_url);
 }
 
+/* As %.5g has it; most scores are counts, or shares of nothing, and need no care. */
+static void put_score(Str *json, double x) {
+    if (fabs(x) < 100000 && x == (double)(int)x && !signbit(x))
+        str_printf(json, "%d", (int)x);
+    else
+        str_printf(json, "%.5g", x);
+}
+
 static void put_document(Str *json, const Frame *f, const char *file, const char *text, size_t n,
                          const Verdict *v, const char *language) {
     const char *before = ", \"scores\": {";
@@ -378,7 +386,11 @@ static void put_document(Str *json, const Frame *f, const char *file, const char
     }
     for (int m = 0; m < N_RULE_MEASURES; m++) {
         if (isnan(v->value[m])) continue;
-        str_printf(json, "%s\"%s\": %.5g", before, measure_names[m], v->value[m]);
+        str_puts(json, before);
+        str_puts(json, "\"");
+        str_puts(json, measure_names[m]);
+        str_puts(json, "\": ");
+        put_score(json, v->value[m]);
         before = ", ";
     }
     str_puts(json, before[2] ? "}\n" : "}}\n");

@@ -196,15 +196,19 @@ void str_puts(Str *s, const char *text) {
 }
 
 void str_printf(Str *s, const char *fmt, ...) {
+    enum { USUALLY = 128 };
     va_list ap;
+    str_reserve(s, USUALLY);
     va_start(ap, fmt);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n = vsnprintf(s->p + s->n, USUALLY + 1, fmt, ap);
     va_end(ap);
     CHECK(n >= 0);
-    str_reserve(s, (size_t)n);
-    va_start(ap, fmt);
-    vsnprintf(s->p + s->n, (size_t)n + 1, fmt, ap);
-    va_end(ap);
+    if (n > USUALLY) {
+        str_reserve(s, (size_t)n);
+        va_start(ap, fmt);
+        vsnprintf(s->p + s->n, (size_t)n + 1, fmt, ap);
+        va_end(ap);
+    }
     s->n += (size_t)n;
 }
 
