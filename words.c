@@ -160,14 +160,19 @@ bool paragraph_next(Span *left, Span *paragraph) {
 
 /* ---- hashes ---------------------------------------------------------------------------------------------- */
 
-/* n <= 8 bytes as a little-endian number. */
-static uint64_t load(const unsigned char *p, size_t n) {
-    uint64_t x = 0;
-    memcpy(&x, p, n);
+static uint64_t load_4(const unsigned char *p) {
+    uint32_t x;
+    memcpy(&x, p, sizeof x);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    x = __builtin_bswap64(x);
+    x = __builtin_bswap32(x);
 #endif
     return x;
+}
+
+/* n <= 8 bytes as a little-endian number; reads that overlap, because few words have the same length as the one before. */
+static uint64_t load(const unsigned char *p, size_t n) {
+    if (n >= 4) return load_4(p) | load_4(p + n - 4) << 8 * (n - 4);
+    return n ? p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1) : 0;
 }
 
 /* Eight bytes at a time by hash_join, whose product mixes; the length makes "a" and "a\0" differ. */
