@@ -26,3 +26,16 @@ done
 grep -v Story mixed.jsonl >bad.jsonl
 "$GPT" data anonymise --input bad.jsonl --out none >log 2>&1 || echo "status $?: $(tail -n 1 log)"
 [ -e none/report.json ] || echo "no report"
+
+echo "--- a line of a gigabyte, a text of one"
+story='{"text": "The ship sails over the wide sea, and the wind takes the ship to the far shore of that land."}'
+echo "$story" >giga.jsonl
+truncate -s 1G giga.jsonl # a hole: it takes no room on the disk
+printf '\n%s\n' "$story" >>giga.jsonl
+truncate -s 1G giga.txt
+for command in clean anonymise; do
+    "$GPT" data $command --input giga.jsonl --out giga.$command --threads 1 2>&1 | grep 'passed over'
+done
+"$GPT" data clean --input giga.txt --out giga.clean.txt 2>&1 | sed 's/; [0-9.]* MB.s//'
+grep -c '"documents": 2,' giga.clean/report.json
+gunzip -c giga.anonymise/*_000000.jsonl.gz | grep -c wind
