@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 /* ---- units of work --------------------------------------------------------------------------------------- */
 
@@ -336,21 +335,6 @@ struct Judge {
 
 static const Frame *next_frame(const Judge *j, const Frame *f) {
     return (const Frame *)(const void *)((const char *)f + frame_size(f) + j->tail);
-}
-
-/* A gzip member of n bytes. */
-static void gzip_put(Str *out, const void *bytes, size_t n, int level) {
-    z_stream z = {0};
-    CHECK(deflateInit2(&z, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK, "out of memory");
-    size_t bound = deflateBound(&z, n), before = out->n;
-    str_put(out, bytes, 0);
-    out->p = xrealloc(out->p, before + bound + 1);
-    z.next_in = (Bytef *)(uintptr_t)bytes, z.avail_in = (uInt)n;
-    z.next_out = (Bytef *)out->p + before, z.avail_out = (uInt)bound;
-    CHECK(deflate(&z, Z_FINISH) == Z_STREAM_END);
-    out->n = before + z.total_out;
-    out->cap = before + bound + 1;
-    deflateEnd(&z);
 }
 
 static void put_where(Str *json, const Frame *f, const char *file) {

@@ -524,6 +524,22 @@ uint32_t crc32_of(uint32_t crc, const void *bytes, size_t n) {
     return (uint32_t)crc32_z(crc, bytes, n);
 }
 
+/* ---- gzip ------------------------------------------------------------------------------------------------ */
+
+void gzip_put(Str *s, const void *bytes, size_t n, int level) {
+    z_stream z = {0};
+    CHECK(n < UINT32_MAX, "%zu bytes at once", n);
+    CHECK(deflateInit2(&z, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK, "out of memory");
+    size_t most = deflateBound(&z, n);
+    str_reserve(s, most);
+    z.next_in = (unsigned char *)(n ? (uintptr_t)bytes : (uintptr_t)s->p), z.avail_in = (unsigned)n;
+    z.next_out = (unsigned char *)s->p + s->n, z.avail_out = (unsigned)most;
+    CHECK(deflate(&z, Z_FINISH) == Z_STREAM_END);
+    s->n += most - z.avail_out;
+    s->p[s->n] = 0;
+    deflateEnd(&z);
+}
+
 /* ---- text ------------------------------------------------------------------------------------------------ */
 
 bool text_open(Text *t, const char *path, Err *e) {

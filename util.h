@@ -114,6 +114,10 @@ bool file_write(const char *path, const void *bytes, size_t n, Err *e); /* the t
 
 uint32_t crc32_of(uint32_t crc, const void *bytes, size_t n); /* zlib's crc32, any size; start with crc = 0 */
 
+/* Appends n bytes as a gzip member, from level 1, fast, to 9, small. It holds no name and no time, so the same bytes make
+ * the same member. */
+void gzip_put(Str *s, const void *bytes, size_t n, int level);
+
 /* Text in, line by line or block by block: plain or gzip (multi-member too), "-" is stdin. A truncated or
  * corrupt gzip stream is an error, not an end. */
 typedef struct Text {
