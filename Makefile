@@ -93,6 +93,12 @@ ROOMS     += comm_nccl
 LIBS      += -lnccl
 endif
 
+# What is written as .gz: by libdeflate, or by zlib.
+ifeq ($(call try,$(HASH)include <libdeflate.h>,-ldeflate),1)
+FLAGS_OF_util := -DGPT_LIBDEFLATE
+LIBS += -ldeflate
+endif
+
 # HTML: libxml2, or html_none.c, which says what is missing.
 XML_CC := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libxml-2.0 2>/dev/null || xml2-config --cflags 2>/dev/null))
 ifeq ($(call try,$(HASH)include <libxml/HTMLparser.h>,$(XML_CC) -lxml2),1)

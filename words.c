@@ -191,6 +191,11 @@ uint64_t hash_word(Span word) {
     do { /* long words are hashed in parts, each in lower case */
         size_t n = 0;
         while (p < end && n < AT_ONCE) {
+            if ((unsigned char)*p < 0x80) { /* most are */
+                low[n++] = (char)(*p + (*p >= 'A' && *p <= 'Z' ? 32 : 0));
+                p++;
+                continue;
+            }
             uint32_t c = char_next(&p, end);
             n += char_put(low + n, c == 0x2019 ? '\'' : char_lower(c));
         }

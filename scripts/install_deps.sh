@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what gpt is built with: gcc, make, cJSON, zlib. With --mpi also Open MPI, for runs on many GPUs. (libxml2, with
-# which gpt data clean reads HTML, is optional.)
+# Installs what gpt is built with: gcc, make, cJSON, zlib. With --mpi also Open MPI, for runs on many GPUs. (Optional, and
+# not installed: libxml2, with which gpt data clean reads HTML; libdeflate, with which gpt data writes .gz faster.)
 # Says what it will run before it runs it; uses sudo if it must; does nothing when everything is there.
 
 # shellcheck disable=SC2086  # lists of packages and commands are split into words on purpose
