@@ -73,13 +73,21 @@ static bool read_text(const char *where, const Key *k, const cJSON *v, char *dst
     return true;
 }
 
+/* The names of a text with commas; empty ones are none. */
+static void add_names(Str *all, const char *names) {
+    for (size_t n; *names; names += n + (names[n] == ',')) {
+        n = strcspn(names, ",");
+        if (n) str_printf(all, "%s%.*s", all->n ? "," : "", (int)n, names);
+    }
+}
+
 /* A list of names, or a text with commas. */
 static bool read_names(const char *where, const Key *k, const cJSON *v, char *dst, Err *e) {
     Str all = {0};
-    if (!cJSON_IsArray(v)) return read_text(where, k, v, dst, k->size, e);
-    for (const cJSON *it = v->child; it; it = it->next) {
+    const cJSON *list = cJSON_IsArray(v) ? v->child : v;
+    for (const cJSON *it = list; it; it = list == v ? NULL : it->next) {
         if (!cJSON_IsString(it)) return str_free(&all), wrong_type(where, k, it, "a list of texts", e);
-        str_printf(&all, "%s%s", all.n ? "," : "", it->valuestring);
+        add_names(&all, it->valuestring);
     }
     bool fits = all.n < k->size;
     if (fits) snprintf(dst, k->size, "%s", all.n ? all.p : "");
@@ -91,8 +99,9 @@ static bool read_source(const char *where, const Key *k, const cJSON *v, DataSou
     const Key weight = {k->path, K_FLOAT, 0, 0, 1, 1e-9, 1e9, NULL, NULL, false},
               epochs = {k->path, K_FLOAT, 0, 0, 0, 0, 1e9, NULL, NULL, false};
     *s = (DataSource){.weight = 1};
-    if (cJSON_IsString(v)) return read_text(where, k, v, s->path, sizeof s->path, e);
-    if (!cJSON_IsObject(v)) return wrong_type(where, k, v, "a list of {\"path\": ..., \"weight\": ...}", e);
+    if (cJSON_IsString(v) && !read_text(where, k, v, s->path, sizeof s->path, e)) return false;
+    if (!cJSON_IsString(v) && !cJSON_IsObject(v))
+        return wrong_type(where, k, v, "a list of {\"path\": ..., \"weight\": ...}", e);
     for (const cJSON *it = v->child; it; it = it->next) {
         bool ok;
         if (!strcmp(it->string, "path"))
@@ -115,7 +124,8 @@ static bool read_source(const char *where, const Key *k, const cJSON *v, DataSou
 
 static bool read_sources(const char *where, const Key *k, const cJSON *v, DataSources *s, Err *e) {
     s->n = 0;
-    if (!cJSON_IsArray(v)) { /* one source, without the list */
+    if (cJSON_IsString(v) && !*v->valuestring) return true; /* none */
+    if (!cJSON_IsArray(v)) {                                /* one source, without the list */
         s->n = 1;
         return read_source(where, k, v, &s->at[0], e);
     }
@@ -252,6 +262,7 @@ static int line_of(const char *text, const char *at) {
 cJSON *keys_parse(const char *path, const char *text, size_t n, Err *e) {
     const char *end = NULL;
     if (memchr(text, 0, n)) return err_usage(e, "%s: is not JSON: it holds a zero byte", path), NULL;
+    if (!utf8_valid(text, n)) return err_usage(e, "%s: is not JSON: it is not valid UTF-8", path), NULL;
     cJSON *root = cJSON_ParseWithOpts(text, &end, true);
     if (!root) return err_usage(e, "%s: is not valid JSON: look at line %d", path, line_of(text, end)), NULL;
     if (cJSON_IsObject(root)) return root;
@@ -278,6 +289,9 @@ bool keys_set(const Keys *t, void *base, const char *assignment, Err *e) {
     const char *eq = strchr(assignment, '=');
     if (!eq || eq == assignment || (size_t)(eq - assignment) >= sizeof path)
         return err_usage(e, "--set %s: write key=value, as in --set train.max_steps=100", assignment);
+    if (!utf8_valid(assignment, strlen(assignment)))
+        return err_usage(e, "--set: the value of %.*s is not valid UTF-8", (int)(eq - assignment),
+                         assignment);
     snprintf(path, sizeof path, "%.*s", (int)(eq - assignment), assignment);
     const Key *k = keys_find(t, path);
     if (!k) return unknown_key(t, "--set", path, e);

@@ -1,0 +1,2 @@
+printf '{"name": "caf\351"}' >config.json
+$GPT train --config config.json
