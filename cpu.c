@@ -72,6 +72,7 @@ static void cpu_name(char *buf, size_t n) {
 
 /* What the compiler was allowed to use. */
 static const char *cpu_vectors(void) {
+    if (cpu_has_tiles()) return "AVX-512, AMX bf16";
 #if defined __AVX512BF16__
     return "AVX-512 bf16";
 #elif defined __AVX512F__

@@ -186,6 +186,8 @@ typedef struct Product {
     bool add;
 } Product;
 void cpu_product(const Product *p, Dtype dtype);
+/* Whether products of bf16 go through AMX: the build has it, and Linux lends it. */
+bool cpu_has_tiles(void);
 double cpu_peak_flops(Dtype dtype);
 
 /* ---- the parts of the table that stand in files of their own --------------------------------------------- */
