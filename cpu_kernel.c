@@ -168,12 +168,14 @@ typedef struct Rows {
 
 /* Rows r0 .. of a, words k .. k + words - 1, in `buffer` if they do not lie as tiles want them: words of a row side by
  * side, and all 16 of them. */
-INLINE Rows rows_of_a(uint32_t (*buffer)[SIDE], const Product *p, int64_t r0, int64_t rows, int64_t k, int64_t words) {
+INLINE Rows rows_of_a(uint32_t (*buffer)[SIDE], const Product *p, int64_t r0, int64_t rows, int64_t k,
+                      int64_t words) {
     const WordAt *a = (const WordAt *)p->a + r0 * p->a_row + k * p->a_step;
     if (p->a_step == 1 && words == SIDE) return (Rows){a, p->a_row * 4};
     if (words < SIDE) memset(buffer, 0, (size_t)rows * sizeof *buffer);
     if (p->a_step == 1)
-        for (int64_t r = 0; r < rows; r++) memcpy(buffer[r], a + r * p->a_row, (size_t)words * sizeof **buffer);
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(buffer[r], a + r * p->a_row, (size_t)words * sizeof **buffer);
     else if (p->a_row == 1 && words == SIDE)
         words_turn(buffer[0], SIDE, a, p->a_step, SIDE, rows);
     else
@@ -184,8 +186,10 @@ INLINE Rows rows_of_a(uint32_t (*buffer)[SIDE], const Product *p, int64_t r0, in
 
 /* A block of up to 2 x 2 tiles; tall and wide are constants wherever this is called. A tile's instruction adds up the
  * first and the second numbers of 16 words each on its own, both to the sum then: the same for each row. */
-INLINE void tile_block(const Product *p, int64_t r0, int64_t rows, int64_t j0, const int tall, const int wide) {
-    uint32_t of_a[2 * SIDE][SIDE] __attribute__((aligned(64))), of_b[SIDE][2 * SIDE] __attribute__((aligned(64)));
+INLINE void tile_block(const Product *p, int64_t r0, int64_t rows, int64_t j0, const int tall,
+                       const int wide) {
+    uint32_t of_a[2 * SIDE][SIDE] __attribute__((aligned(64))),
+        of_b[SIDE][2 * SIDE] __attribute__((aligned(64)));
     const int64_t c_bytes = p->c_row * 4;
     float *c = p->c + r0 * p->c_row + j0, *below = c + SIDE * p->c_row;
     if (p->add) {
@@ -206,7 +210,8 @@ INLINE void tile_block(const Product *p, int64_t r0, int64_t rows, int64_t j0, c
         int64_t b_bytes = p->b_step * 4;
         if (words < SIDE) {
             memset(of_b, 0, sizeof of_b);
-            for (int64_t w = 0; w < words; w++) memcpy(of_b[w], b + w * p->b_step, (size_t)wide * SIDE * sizeof *b);
+            for (int64_t w = 0; w < words; w++)
+                memcpy(of_b[w], b + w * p->b_step, (size_t)wide * SIDE * sizeof *b);
             b = of_b[0], b_bytes = sizeof *of_b;
         }
         __asm__ volatile("" ::: "memory");
@@ -299,7 +304,8 @@ INLINE void burn(int64_t rounds, const Dtype dtype) {
 double cpu_peak_flops(Dtype dtype) {
     const int64_t rounds = 20000;
     const bool on_tiles = dtype == DT_BF16 && cpu_has_tiles();
-    const double each = (on_tiles ? 4.0 * 16 * 16 * 64 : 12.0 * LANES * (dtype == DT_F32 ? 2 : 4)) * (double)rounds;
+    const double each =
+        (on_tiles ? 4.0 * 16 * 16 * 64 : 12.0 * LANES * (dtype == DT_F32 ? 2 : 4)) * (double)rounds;
     double total = 0;
 #pragma omp parallel reduction(+ : total)
     for (int run = 0; run < 200; run++) {
