@@ -5,6 +5,7 @@
 #   make fuzz         each target for FUZZ_SECONDS=60           make cross    for aarch64, tested under qemu
 #   make test-compat PYTHON=python3   against PyTorch, transformers, tokenizers, tiktoken, safetensors
 #   make cuda-on-cpu  the CUDA kernels, compiled for the CPU, each access checked: their tests, without a GPU
+#   make amx-on-cpu   products on AMX's tiles, on a CPU that has AVX-512 but no tiles: its tests
 #
 # Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   BUILD=folder   SAN=address,undefined   V=1
 #        CUDA=/path/to/nvcc (CUDA= builds without)   GPU_ARCH="80 90"   MPI=/path/to/mpicc (MPI= builds without)
@@ -199,6 +200,15 @@ cuda-on-cpu:
 	@test/sum.sh build-emu/faults 'GPT_TEST_DEVICE=cuda GPT_TEST_EXACT=1 build-emu/test/run ops_' \
 	    'GPT=build-emu/gpt test/cuda_on_cpu/agree.sh'
 
+# Products on AMX with tiles in plain C. They stand beside vectors of 16, so AVX-512 must be there.
+amx-on-cpu:
+ifneq ($(shell grep -cw avx512f /proc/cpuinfo),0)
+	$(CHECKED) MPI= FLAGS_OF_cpu_kernel="-include test/amx_on_cpu.h" build-amx-on-cpu/test/run
+	build-amx-on-cpu/test/run ops_ gpt_ golden_ sample_
+else
+	@echo "skipped amx-on-cpu: this CPU has no AVX-512" && echo "0 passed, 0 failed, 1 skipped"
+endif
+
 fuzz:
 	$(CHECKED) SAN=fuzzer-no-link,address,undefined CC=clang fuzz-targets
 	@test/fuzz/run.sh build-fuzz/fuzz
@@ -212,7 +222,7 @@ cross:
 layers:
 	@scripts/layers.sh
 
-SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h *.cu *.cuh test/*/*.[ch] test/*/*.cpp test/*/*.cu))
+SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h *.cu *.cuh test/*.h test/*/*.[ch] test/*/*.cpp test/*/*.cu))
 format:
 	clang-format -i $(SOURCES)
 
@@ -226,4 +236,4 @@ clean:
 
 -include $(OBJS:.o=.d) $(BUILD)/test/cuda_on_cpu/faults.cu.d $(TOBJS:.o=.d) $(BUILD)/main.d
 FORCE:
-.PHONY: FORCE check test test-compat cuda-on-cpu asan ubsan tsan valgrind fuzz fuzz-targets cross layers format lint clean
+.PHONY: FORCE check test test-compat cuda-on-cpu amx-on-cpu asan ubsan tsan valgrind fuzz fuzz-targets cross layers format lint clean
