@@ -149,6 +149,10 @@ $(BUILD)/%.o: %.cpp $(BUILD)/flags
 	@echo "  $<"
 	$Qg++ -std=c++17 -Wall -Wextra -Werror -O3 -g -Itest/cuda_on_cpu -MMD -MP -c $< -o $@
 
+# Beside oneDNN: scripts/bench/matmul.sh.
+$(BUILD)/bench-matmul: $(BUILD)/scripts/bench/matmul.o $(OBJS)
+	$Q$(CC) $(ALL) $^ -o $@ -ldnnl $(LIBS)
+
 $(BUILD)/test/run: $(OBJS) $(TOBJS)
 	$Q$(CC) $(ALL) $^ -o $@ $(LIBS)
 
@@ -222,7 +226,7 @@ cross:
 layers:
 	@scripts/layers.sh
 
-SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h *.cu *.cuh test/*.h test/*/*.[ch] test/*/*.cpp test/*/*.cu))
+SOURCES = $(filter-out unicode%.h,$(wildcard *.c *.h *.cu *.cuh test/*.h test/*/*.[ch] test/*/*.cpp test/*/*.cu scripts/bench/*.c))
 format:
 	clang-format -i $(SOURCES)
 

@@ -25,11 +25,11 @@ static void *memory(size_t bytes) {
 
 /* ---- oneDNN ---------------------------------------------------------------------------------------------- */
 
-typedef struct Matmul {
+typedef struct Peer {
     dnnl_primitive_t primitive;
     dnnl_stream_t stream;
     dnnl_exec_arg_t args[3];
-} Matmul;
+} Peer;
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t Desc;
@@ -72,8 +72,8 @@ static dnnl_memory_t place(const dnnl_memory_desc_t *d, dnnl_engine_t engine) {
 #endif
 
 /* c [M, N] = a [M, K] b [K, N]; turned: a lies as [K, M], and b as it is (dw). */
-static Matmul matmul(int64_t M, int64_t K, int64_t N, Dtype dtype, bool turned, dnnl_engine_t engine) {
-    Matmul m;
+static Peer matmul(int64_t M, int64_t K, int64_t N, Dtype dtype, bool turned, dnnl_engine_t engine) {
+    Peer m;
     const dnnl_data_type_t t = dtype == DT_F32 ? dnnl_f32 : dnnl_bf16;
     Desc a = desc((dnnl_dims_t){M, K}, t, turned ? dnnl_ba : dnnl_ab);
     Desc b = desc((dnnl_dims_t){K, N}, t, turned ? dnnl_ab : dnnl_format_tag_any);
@@ -88,14 +88,14 @@ static Matmul matmul(int64_t M, int64_t K, int64_t N, Dtype dtype, bool turned, 
     return m;
 }
 
-static double matmul_run(const Matmul *m) {
+static double matmul_run(const Peer *m) {
     const double t = now_seconds();
     ok(dnnl_primitive_execute(m->primitive, m->stream, 3, m->args));
     ok(dnnl_stream_wait(m->stream));
     return now_seconds() - t;
 }
 
-static void matmul_free(Matmul *m) {
+static void matmul_free(Peer *m) {
     for (int i = 0; i < 3; i++) {
         void *p;
         ok(dnnl_memory_get_data_handle(m->args[i].memory, &p));
@@ -114,10 +114,16 @@ static void keep_least(double *best, double t) {
 
 static void compare(int64_t in, int64_t out, int64_t n, Dtype d, dnnl_engine_t engine) {
     Err e = {0};
-    LinearSpec s = {in, out, out > 4 * in, memory((size_t)(in * out) * 4), memory((size_t)(in * out) * 4), d, n};
+    LinearSpec s = {.in = in,
+                    .out = out,
+                    .out_major = out > 4 * in,
+                    .w = memory((size_t)(in * out) * 4),
+                    .dw = memory((size_t)(in * out) * 4),
+                    .compute = d,
+                    .max_rows = n};
     Linear *l = cpu_ops.linear_create(&s, &e);
-    Matmul m[3] = {matmul(n, in, out, d, false, engine), matmul(n, out, in, d, false, engine),
-                   matmul(in, n, out, d, true, engine)};
+    Peer m[3] = {matmul(n, in, out, d, false, engine), matmul(n, out, in, d, false, engine),
+                 matmul(in, n, out, d, true, engine)};
     Tensor x = tensor(memory((size_t)(n * in) * dtype_size(d)), d),
            dx = tensor(memory((size_t)(n * in) * dtype_size(d)), d);
     Tensor y = tensor(memory((size_t)(n * out) * dtype_size(d)), d);
@@ -128,9 +134,9 @@ static void compare(int64_t in, int64_t out, int64_t n, Dtype d, dnnl_engine_t e
         double t0 = now_seconds();
         cpu_ops.linear_forward(y, NO_TENSOR, x, l, bias, ACT_NONE, n);
         double t1 = now_seconds();
-        cpu_ops.linear_backward(NO_TENSOR, y, x, NO_TENSOR, ACT_NONE, l, bias, false, n);
+        cpu_ops.linear_backward(NO_TENSOR, y, x, NO_TENSOR, ACT_NONE, false, l, bias, false, n);
         double t2 = now_seconds();
-        cpu_ops.linear_backward(dx, y, x, NO_TENSOR, ACT_NONE, l, bias, false, n);
+        cpu_ops.linear_backward(dx, y, x, NO_TENSOR, ACT_NONE, false, l, bias, false, n);
         double t3 = now_seconds(), now = run % 4 ? 0 : cpu_ops.peak_flops(d);
         keep_least(&ours[0], t1 - t0), keep_least(&ours[2], t2 - t1), keep_least(&ours[1], t3 - t2);
         if (now > peak) peak = now;
