@@ -10,6 +10,11 @@
 # Knobs: CC=clang   MARCH=native (or x86-64-v3, armv8-a, ...)   BUILD=folder   SAN=address,undefined   V=1
 #        CUDA=/path/to/nvcc (CUDA= builds without)   GPU_ARCH="80 90"   MPI=/path/to/mpicc (MPI= builds without)
 
+# On all cores, unless the caller's -j says otherwise.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(or $(shell nproc 2>/dev/null),2)
+endif
+
 ifeq ($(origin CC),default)
 CC     := gcc
 endif
