@@ -293,10 +293,13 @@ static bool cmd_data_shard(const Args *a, Err *e) {
 }
 
 static const Flag inspect_flags[] = {
-    {"--data", "SHARDS", "a shard, a folder of shards, or a quoted pattern", false},
-    {"--tokenizer", "DIR", "show documents as text, and check that no id is beyond this vocabulary", false},
+    {"--data", "SHARDS", "a shard, a folder of shards, or a quoted pattern; or a .jsonl or .txt, also .gz",
+     false},
+    {"--tokenizer", "DIR", "show shards' documents as text, and check that no id is beyond this vocabulary",
+     false},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
     {"--documents", "N", "how many documents to show the beginnings of (3)", false},
-    {"--verify", NULL, "read every token: checksums, ids, number of documents", false},
+    {"--verify", NULL, "read all of it: checksums, ids, number of documents", false},
     {0}};
 
 static bool cmd_data_inspect(const Args *a, Err *e) {
@@ -304,10 +307,13 @@ static bool cmd_data_inspect(const Args *a, Err *e) {
     uint64_t documents;
     Str out = {0};
     if (!data || !arg_count(a, "--documents", 3, &documents, e)) return false;
+    int most = (int)(documents < INT32_MAX ? documents : INT32_MAX);
+    bool verify = arg(a, "--verify", NULL), text = docs_known(data);
+    if (text && dir) return err_usage(e, "gpt data inspect: --tokenizer is for shards; %s is text", data);
     Tokenizer *t = dir ? tokenizer_open(dir, e) : NULL;
-    bool ok = (t || !dir) && shard_inspect(data, arg(a, "--verify", NULL),
-                                           (int)(documents < INT32_MAX ? documents : INT32_MAX),
-                                           t ? tokenizer_size(t) : 0, t ? decode_text : NULL, t, &out, e);
+    bool ok = text ? docs_inspect(data, arg(a, "--key", "text"), verify, most, &out, e)
+                   : (t || !dir) && shard_inspect(data, verify, most, t ? tokenizer_size(t) : 0,
+                                                  t ? decode_text : NULL, t, &out, e);
     if (out.n) fwrite(out.p, 1, out.n, stdout);
     str_free(&out);
     tokenizer_free(t);
@@ -1446,7 +1452,7 @@ static const Command commands[] = {
      RANKS_SHARE},
     {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup,
      RANKS_SHARE},
-    {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect, RANKS_WAIT},
+    {"data inspect", "what is in token shards, or in documents", inspect_flags, cmd_data_inspect, RANKS_WAIT},
     {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train, RANKS_WAIT},
     {"data lm score", "print of each document: perplexity, words, unknown words, where it is", lm_score_flags,
      cmd_lm_score, RANKS_SHARE},

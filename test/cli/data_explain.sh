@@ -3,3 +3,5 @@ printf 'The cat sat on the mat and looked at the {dog}.\n\nfew words\nThat was a
 "$GPT" data explain --input a.txt --set gopher.min_words=10
 printf '{"text": "one"}\n{"text": 2}\n' >b.jsonl
 "$GPT" data explain --input b.jsonl --documents 2 | grep -v pass
+: >nothing.txt
+"$GPT" data explain --input nothing.txt
