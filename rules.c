@@ -191,7 +191,7 @@ static bool ends_sentence(const Token *w) {
     while (p > w->p) {
         if (p - w->p >= 3 && (!memcmp(p - 3, "\xe2\x80\x9d", 3) || !memcmp(p - 3, "\xe2\x80\x99", 3)))
             p -= 3;
-        else if (strchr("\"')]", p[-1]))
+        else if (p[-1] == '"' || p[-1] == '\'' || p[-1] == ')' || p[-1] == ']')
             p--;
         else
             break;
@@ -380,7 +380,11 @@ static uint64_t count_lorem(const char *p, size_t n) {
     static const char words[] = "lorem ipsum";
     enum { LENGTH = sizeof words - 1 };
     uint64_t k = 0;
+    int likely = 0; /* "m i" is rare, and such a loop is fast */
     for (size_t i = 0; i + LENGTH <= n; i++)
+        likely |= ((p[i + 4] | 32) == 'm') & (p[i + 5] == ' ') & ((p[i + 6] | 32) == 'i') &
+                  ((p[i + 7] | 32) == 'p');
+    for (size_t i = 0; likely && i + LENGTH <= n; i++)
         if ((p[i] | 32) == 'l' && (p[i + 1] | 32) == 'o' && !strncasecmp(p + i, words, LENGTH)) k++;
     return k;
 }
@@ -446,8 +450,9 @@ static bool holds(const char *p, size_t n, const char *what) {
 }
 
 static bool holds_policy(const char *low, size_t n) {
-    static const char *const phrases[] = {"terms of use", "privacy policy", "cookie policy",
-                                          "uses cookies", "use of cookies", "use cookies"};
+    static const char *const phrases[] = {"cookie policy", "uses cookies", "use of cookies", "use cookies"};
+    if (holds(low, n, "terms of use") || holds(low, n, "privacy policy")) return true;
+    if (!holds(low, n, "cookie")) return false;
     for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
         if (holds(low, n, phrases[i])) return true;
     return false;
