@@ -67,7 +67,7 @@ Cleaner *cleaner_new(const CleanConfig *config, const CleanModels *models) {
     Cleaner *c = xcalloc(1, sizeof *c);
     c->config = config;
     c->models = models;
-    c->measurer = measurer_new();
+    c->measurer = measurer_new(config->short_line);
     return c;
 }
 

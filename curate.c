@@ -803,6 +803,7 @@ static bool claim_folder(const Run *r, Err *e) {
     return ok;
 }
 
+/* `seconds` is NAN where an earlier call did a part. */
 static bool report(const Run *r, double seconds, Err *e) {
     Stats *all = xcalloc(1, sizeof *all), *one = xmalloc(sizeof *one);
     const char *stage[4] = {".read", ".judged"};
@@ -818,10 +819,12 @@ static bool report(const Run *r, double seconds, Err *e) {
     }
     ok = ok && report_write(r->job->out, all, r->limit, seconds, e);
     if (ok) {
-        note("%s: %llu of %llu documents kept, %llu of %llu bytes; %llu problems; %.1f MB/s", r->job->out,
+        char rate[32] = "";
+        if (!isnan(seconds)) snprintf(rate, sizeof rate, "; %.1f MB/s", (double)all->bytes / 1e6 / seconds);
+        note("%s: %llu of %llu documents kept, %llu of %llu bytes; %llu problems%s", r->job->out,
              (unsigned long long)all->kept, (unsigned long long)all->documents,
              (unsigned long long)all->kept_bytes, (unsigned long long)all->bytes,
-             (unsigned long long)all->problems, (double)all->bytes / 1e6 / seconds);
+             (unsigned long long)all->problems, rate);
     }
     free(all), free(one);
     return ok;
@@ -830,7 +833,7 @@ static bool report(const Run *r, double seconds, Err *e) {
 static bool run_stages(Run *r, Err *e) {
     char *finished = path_join(r->job->out, "report.json"), *work = path_join(r->job->out, "work");
     const bool root = team_is_root();
-    double start = now_seconds();
+    double start = path_exists(work) ? NAN : now_seconds();
     bool ok = team_agree(!root || claim_folder(r, e), e);
     const bool done = ok && path_exists(finished) && !path_exists(work);
     if (done) note("%s: is finished already", r->job->out);

@@ -45,6 +45,7 @@ static const Key keys[] = {
     TEXT("language.model", clean.language, "", "folder of a classifier whose labels are languages, as scripts/train_language.sh makes it"),
     NAMES("language.wanted", clean.languages, "", "the languages that are kept; none named: all that the model is sure of"),
     RULES(RULE)
+    INT("fineweb.short_line", clean.short_line, MEASURE_SHORT, 0, 1e6, "characters of the longest line that counts as short"),
 
     TEXT("models.ngram", clean.ngram, "", "folder of an n-gram model, from gpt data lm train"),
     TEXT("models.classifier", clean.classifier, "", "folder of a classifier, from gpt data classifier train"),

@@ -70,6 +70,7 @@ static inline uint32_t table_add(Table *t, uint64_t key) {
 }
 
 struct Measurer {
+    uint64_t brief; /* characters of the longest short line */
     Table lines, paragraphs, words;
     size_t cap;
     uint32_t *gram;  /* [words] the repeated n-gram that starts here, from 1; 0: it stands here only */
@@ -78,8 +79,10 @@ struct Measurer {
     uint64_t *end;   /* [words + 1] characters of the words before */
 };
 
-Measurer *measurer_new(void) {
-    return xcalloc(1, sizeof(Measurer));
+Measurer *measurer_new(int64_t brief) {
+    Measurer *r = xcalloc(1, sizeof *r);
+    r->brief = (uint64_t)brief;
+    return r;
 }
 
 void measurer_free(Measurer *r) {
@@ -275,7 +278,6 @@ static void paragraph_close(Measurer *r, Paragraph *g, Tally *t) {
 }
 
 static void line_shape(Measurer *r, Span line, uint64_t chars, Paragraph *g, Tally *t) {
-    enum { BRIEF = 30 };
     Span s = span_trim(line);
     t->lines++;
     t->bullets += begins(s, "-") || begins(s, "\u2022");
@@ -288,7 +290,7 @@ static void line_shape(Measurer *r, Span line, uint64_t chars, Paragraph *g, Tal
     if (r->lines.slot[table_add(&r->lines, h)].count > 1) t->dup_lines++, t->dup_line_chars += chars;
     t->filled++;
     t->punctuated += ends_in_punctuation(line);
-    t->brief += chars <= BRIEF;
+    t->brief += chars <= r->brief;
     t->line_chars += chars;
     *g = (Paragraph){hash_join(g->hash, h), g->chars + chars, g->lines + 1};
 }
