@@ -36,6 +36,7 @@ static const Key keys[] = {
     BOOL("lines.javascript", clean.lines.javascript, 1, "drop lines that name JavaScript"),
     BOOL("lines.policy", clean.lines.policy, 1, "drop lines about cookies, terms of use, privacy policies"),
     BOOL("lines.citations", clean.lines.citations, 1, "cut [1], [edit] and [citation needed]"),
+    INT("lines.short", clean.short_line, MEASURE_SHORT, 0, 1e6, "characters of the longest line that fineweb.max_short_lines calls short"),
 
     BOOL("duplicates.documents", duplicates.documents, 1, "drop documents that stood earlier in the run"),
     BOOL("duplicates.lines", duplicates.lines, 0, "drop lines that stood earlier in the run"),
@@ -45,7 +46,6 @@ static const Key keys[] = {
     TEXT("language.model", clean.language, "", "folder of a classifier whose labels are languages, as scripts/train_language.sh makes it"),
     NAMES("language.wanted", clean.languages, "", "the languages that are kept; none named: all that the model is sure of"),
     RULES(RULE)
-    INT("fineweb.short_line", clean.short_line, MEASURE_SHORT, 0, 1e6, "characters of the longest line that counts as short"),
 
     TEXT("models.ngram", clean.ngram, "", "folder of an n-gram model, from gpt data lm train"),
     TEXT("models.classifier", clean.classifier, "", "folder of a classifier, from gpt data classifier train"),
