@@ -74,8 +74,9 @@ typedef struct Flag {
     const char *name; /* "--out" */
     const char *arg;  /* "DIR"; NULL for a switch */
     const char *help;
-    bool many; /* takes all words up to the next flag, and may be repeated */
+    int many; /* true: takes all words up to the next flag, and may be repeated; PLAIN: need not be named */
 } Flag;
+enum { PLAIN = 2 };
 
 typedef struct Command Command;
 typedef struct Args {
@@ -84,7 +85,7 @@ typedef struct Args {
     struct {
         const Flag *flag;
         const char *value;
-    } given[4096];
+    } given[1 << 16];
 } Args;
 
 /* What the ranks of `mpirun gpt COMMAND` do: */
@@ -294,7 +295,7 @@ static bool cmd_data_shard(const Args *a, Err *e) {
 
 static const Flag inspect_flags[] = {
     {"--data", "SHARDS", "a shard, a folder of shards, or a quoted pattern; or a .jsonl or .txt, also .gz",
-     false},
+     PLAIN},
     {"--tokenizer", "DIR", "show shards' documents as text, and check that no id is beyond this vocabulary",
      false},
     {"--key", "NAME", "where a .jsonl line has its text (text)", false},
@@ -1375,7 +1376,7 @@ static bool cmd_data_clean(const Args *a, Err *e) {
 static const Flag explain_flags[] = {
     {"--config", "FILE", "as for gpt data clean", false},
     {"--set", "KEY=VALUE", "override a key of the config; may be repeated", false},
-    {"--input", "FILE", "the file whose documents are explained", false},
+    {"--input", "FILE", "the file whose documents are explained", PLAIN},
     {"--documents", "N", "how many of them (1)", false},
     LM_FLAGS,
     {0}};
@@ -1497,7 +1498,8 @@ static void help_command(const Command *c) {
     printf("gpt %s: %s\n\n", c->name, c->help);
     for (const Flag *f = c->flags; f->name; f++) {
         char left[64];
-        snprintf(left, sizeof left, "%s %s%s", f->name, f->arg ? f->arg : "", f->many ? " ..." : "");
+        snprintf(left, sizeof left, "%s%s%s %s%s", f->many == PLAIN ? "[" : "", f->name,
+                 f->many == PLAIN ? "]" : "", f->arg ? f->arg : "", f->many == true ? " ..." : "");
         printf("  %-28s %s\n", left, f->help);
     }
 }
@@ -1517,6 +1519,9 @@ static const Command *find_command(int argc, char **argv, int *words) {
 
 static bool parse(Args *a, int argc, char **argv, Err *e) {
     const Flag *open = NULL; /* a flag that still takes words */
+    const Flag *plain = a->cmd->flags;
+    while (plain->name && plain->many != PLAIN) plain++;
+    if (!plain->name) plain = NULL;
     for (int i = 0; i < argc; i++) {
         const char *w = argv[i], *value = "";
         if (strncmp(w, "--", 2) == 0 && w[2]) {
@@ -1525,13 +1530,13 @@ static bool parse(Args *a, int argc, char **argv, Err *e) {
             if (!f->name)
                 return err_usage(e, "gpt %s: unknown flag %s; see gpt %s --help", a->cmd->name, w,
                                  a->cmd->name);
-            open = f->many ? f : NULL;
+            open = f->many == true ? f : NULL;
             if (f->arg && ++i == argc)
                 return err_usage(e, "gpt %s: %s needs a value: %s", a->cmd->name, w, f->arg);
             if (f->arg) value = argv[i];
             a->given[a->n].flag = f;
-        } else if (open) {
-            a->given[a->n].flag = open;
+        } else if (open || (plain && !arg(a, plain->name, NULL))) {
+            a->given[a->n].flag = open ? open : plain;
             value = w;
         } else {
             return err_usage(e, "gpt %s: do not know what to do with \"%s\"; see gpt %s --help", a->cmd->name,
