@@ -42,8 +42,8 @@ TEST(seen_in_parts_as_at_once) {
     EXPECT(seen_find((const char *const *)hashes, (const char *const *)parts, FILES, 1, &e), "%s",
            e.msg); /* no two parts fit */
     for (int f = 0; f < FILES; f++) {
-        Drop *a, *b;
-        size_t n, m, at = 0;
+        Drop *a = NULL, *b = NULL;
+        size_t n = 0, m = 0, at = 0;
         EXPECT(seen_drops(once[f], &a, &n, &e) && seen_drops(parts[f], &b, &m, &e), "%s", e.msg);
         EXPECT(n == m && n > DOCUMENTS / 8 && !memcmp(a, b, n * sizeof *a), "%zu and %zu", n, m);
         for (int doc = 0; doc < DOCUMENTS; doc++) {
