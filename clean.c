@@ -67,7 +67,7 @@ Cleaner *cleaner_new(const CleanConfig *config, const CleanModels *models) {
     Cleaner *c = xcalloc(1, sizeof *c);
     c->config = config;
     c->models = models;
-    c->measurer = measurer_new();
+    c->measurer = measurer_new(config->short_line);
     return c;
 }
 
@@ -83,7 +83,7 @@ void cleaner_free(Cleaner *c) {
 }
 
 bool clean_extract(Cleaner *c, RawDoc *raw, const char **text, size_t *n, NormaliseCounts *counts, Err *e) {
-    Doc doc = {.text = raw->data.p, .n = raw->data.n, .file = "", .line = raw->line};
+    Doc doc = {.text = raw->data.p, .n = raw->data.n, .file = "", .line = raw->line, .named_by = "input.key"};
     Err bad = {0};
     if (raw->kind == RAW_JSON && !doc_text(&doc, c->config->key, &bad)) /* it says file:line: what */
         return err_set(e, "line %llu: %s", (unsigned long long)raw->line, strstr(bad.msg, ": ") + 2);

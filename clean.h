@@ -15,6 +15,7 @@ typedef struct CleanConfig {
     HtmlOptions html;
     Normalise normalise;
     LineRules lines;
+    int64_t short_line;                                       /* characters of the longest */
     double limit[N_RULES];                                    /* NAN: off */
     char ngram[512], classifier[512], language[512], lm[512]; /* folders of models; empty: none */
     char lm_precision[8];

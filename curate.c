@@ -126,8 +126,16 @@ static size_t frame_size(const Frame *f) {
     return (sizeof *f + f->n_url + f->n + 7) / 8 * 8;
 }
 
+/* A problem of the file, met before the block's document `before` was read. */
+typedef struct Told {
+    int file, before;
+    Problem is;
+} Told;
+
 typedef struct ReadBlock {
     RawDoc doc[BLOCK_DOCS];
+    Told told[STATS_PROBLEMS]; /* the first ones */
+    uint64_t n_told;
     int file[BLOCK_DOCS];
     char error[BLOCK_DOCS][200]; /* empty: it was read */
     int n;
@@ -140,19 +148,28 @@ typedef struct Reader {
     const Run *run;
     Stats *stats;
     Source *source;
-    int at, end; /* the file that is open, or the next one */
+    ReadBlock *block; /* what is being filled */
+    int at, end;      /* the file that is open, or the next one */
 } Reader;
 
+static void note_problem(const char *file, const Problem *p) {
+    note("%s: at byte %llu: %s; passed over", file, (unsigned long long)p->offset, p->what);
+}
+
+/* Blocks are read ahead, so what is told waits for its turn: the report has problems in the order of the input. */
 static void tell(void *ctx, const char *file, const Problem *p) {
     Reader *rd = ctx;
-    stats_problem(rd->stats, file, p);
-    note("%s: at byte %llu: %s; passed over", file, (unsigned long long)p->offset, p->what);
+    ReadBlock *b = rd->block;
+    if (b->n_told < STATS_PROBLEMS) b->told[b->n_told] = (Told){rd->at, b->n, *p};
+    b->n_told++;
+    note_problem(file, p);
 }
 
 /* Fills a block; an empty one is the end. */
 static bool read_block(Reader *rd, ReadBlock *b, Err *e) {
     b->n = 0;
-    b->bytes = 0;
+    b->bytes = b->n_told = 0;
+    rd->block = b;
     while (b->n < BLOCK_DOCS && b->bytes < BLOCK_BYTES && rd->at < rd->end) {
         const char *path = rd->run->file[rd->at];
         size_t most = (size_t)rd->run->job->config.max_document;
@@ -207,23 +224,36 @@ static void extract_block(const Run *r, ReadBlock *b, Cleaner *c) {
     }
 }
 
+/* Of those that were told, from the `at`th on, what was met before document i: where the next one is. */
+static uint64_t store_told(Reader *rd, const ReadBlock *b, uint64_t at, int i) {
+    for (; at < b->n_told && at < STATS_PROBLEMS && b->told[at].before <= i; at++)
+        stats_problem(rd->stats, rd->run->file[b->told[at].file], &b->told[at].is);
+    return at;
+}
+
 /* What a block found goes to the unit's files, in order. */
 static void store_block(Reader *rd, const ReadBlock *b, int32_t *documents, OutFile *text, SeenWriter *seen) {
     Stats *s = rd->stats;
     const Seen *x = (const Seen *)(const void *)b->seen.p;
     int32_t first = *documents;
+    uint64_t told = 0;
     for (int i = 0; i < b->n; i++) {
+        const char *file = rd->run->file[b->file[i]];
+        told = store_told(rd, b, told, i);
         s->documents++;
         s->bytes += b->doc[i].data.n;
         if (b->error[i][0]) {
             Problem p = {.offset = b->doc[i].offset};
             snprintf(p.what, sizeof p.what, "%s", b->error[i]);
-            tell(rd, rd->run->file[b->file[i]], &p);
+            stats_problem(s, file, &p);
+            note_problem(file, &p);
             stats_dropped(s, REASON_UNREADABLE, b->doc[i].data.n);
         } else {
             ++*documents;
         }
     }
+    told = store_told(rd, b, told, b->n);
+    s->problems += b->n_told - told;
     s->normalised.repaired += b->counts.repaired;
     s->normalised.mojibake += b->counts.mojibake;
     s->normalised.controls += b->counts.controls;
@@ -246,10 +276,11 @@ static void cleaners_free(const Run *r, Cleaner **c) {
 static bool read_blocks(Reader *rd, ReadBlock *blocks, int n_blocks, Cleaner **cleaners, OutFile *text,
                         SeenWriter *seen, Err *e) {
     int32_t documents = 0;
-    for (int n = n_blocks; n == n_blocks;) {
-        for (n = 0; n < n_blocks; n++) {
+    for (bool more = true; more;) {
+        int n = 0;
+        for (; n < n_blocks && more; n++) {
             if (!read_block(rd, &blocks[n], e)) return false;
-            if (!blocks[n].n) break;
+            more = blocks[n].n > 0; /* an empty one may still hold problems */
         }
 #pragma omp parallel for schedule(dynamic) num_threads(rd->run->inner)
         for (int i = 0; i < n; i++) extract_block(rd->run, &blocks[i], cleaners[omp_get_thread_num()]);
@@ -271,7 +302,7 @@ static bool read_unit(const Run *r, int u, Err *e) {
     OutFile text = {.fd = -1};
     SeenWriter seen = {0};
     Stats *stats = xcalloc(1, sizeof *stats);
-    Reader rd = {r, stats, NULL, r->unit[u].first, r->unit[u].end};
+    Reader rd = {.run = r, .stats = stats, .at = r->unit[u].first, .end = r->unit[u].end};
     char *text_path = unit_path(r, "work/", u, ".text"), *seen_path = unit_path(r, "work/", u, ".seen"),
          *done = unit_path(r, "work/", u, ".read");
     int n_blocks = r->inner > 1 ? 4 * r->inner : 1;
@@ -772,6 +803,7 @@ static bool claim_folder(const Run *r, Err *e) {
     return ok;
 }
 
+/* `seconds` is NAN where an earlier call did a part. */
 static bool report(const Run *r, double seconds, Err *e) {
     Stats *all = xcalloc(1, sizeof *all), *one = xmalloc(sizeof *one);
     const char *stage[4] = {".read", ".judged"};
@@ -787,10 +819,12 @@ static bool report(const Run *r, double seconds, Err *e) {
     }
     ok = ok && report_write(r->job->out, all, r->limit, seconds, e);
     if (ok) {
-        note("%s: %llu of %llu documents kept, %llu of %llu bytes; %llu problems; %.1f MB/s", r->job->out,
+        char rate[32] = "";
+        if (!isnan(seconds)) snprintf(rate, sizeof rate, "; %.1f MB/s", (double)all->bytes / 1e6 / seconds);
+        note("%s: %llu of %llu documents kept, %llu of %llu bytes; %llu problems%s", r->job->out,
              (unsigned long long)all->kept, (unsigned long long)all->documents,
              (unsigned long long)all->kept_bytes, (unsigned long long)all->bytes,
-             (unsigned long long)all->problems, (double)all->bytes / 1e6 / seconds);
+             (unsigned long long)all->problems, rate);
     }
     free(all), free(one);
     return ok;
@@ -799,7 +833,7 @@ static bool report(const Run *r, double seconds, Err *e) {
 static bool run_stages(Run *r, Err *e) {
     char *finished = path_join(r->job->out, "report.json"), *work = path_join(r->job->out, "work");
     const bool root = team_is_root();
-    double start = now_seconds();
+    double start = path_exists(work) ? NAN : now_seconds();
     bool ok = team_agree(!root || claim_folder(r, e), e);
     const bool done = ok && path_exists(finished) && !path_exists(work);
     if (done) note("%s: is finished already", r->job->out);

@@ -36,6 +36,7 @@ static const Key keys[] = {
     BOOL("lines.javascript", clean.lines.javascript, 1, "drop lines that name JavaScript"),
     BOOL("lines.policy", clean.lines.policy, 1, "drop lines about cookies, terms of use, privacy policies"),
     BOOL("lines.citations", clean.lines.citations, 1, "cut [1], [edit] and [citation needed]"),
+    INT("lines.short", clean.short_line, MEASURE_SHORT, 0, 1e6, "characters of the longest line that fineweb.max_short_lines calls short"),
 
     BOOL("duplicates.documents", duplicates.documents, 1, "drop documents that stood earlier in the run"),
     BOOL("duplicates.lines", duplicates.lines, 0, "drop lines that stood earlier in the run"),

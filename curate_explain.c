@@ -87,7 +87,8 @@ bool curate_explain(const CurateConfig *c, const CurateLm *lm, const char *path,
     Cleaner *cleaner = cleaner_new(&c->clean, &models);
     bool opened = s != NULL;
     RawDoc raw = {0};
-    for (int i = 0; s && i < documents && source_next(s, &raw); i++) {
+    int i = 0;
+    for (; s && i < documents && source_next(s, &raw); i++) {
         NormaliseCounts counts = {0};
         const char *text;
         size_t n;
@@ -101,6 +102,7 @@ bool curate_explain(const CurateConfig *c, const CurateLm *lm, const char *path,
         explain_normalise(out, &counts);
         explain_text(out, c, &models, lm, cleaner, text, n);
     }
+    if (s && !i) str_printf(out, "%s: no document in it can be read\n", path);
     raw_free(&raw);
     cleaner_free(cleaner);
     source_close(s);

@@ -24,11 +24,15 @@ bool doc_is_text(const char *path) {
     return ends_with(path, n, ".txt") || ends_with(path, n, ".txt.gz");
 }
 
+bool docs_known(const char *path) {
+    return doc_is_text(path) || is_jsonl(path);
+}
+
 bool docs_open(Docs *d, const char *const *files, int n_files, Err *e) {
     *d = (Docs){.files = files, .n_files = n_files};
     for (int i = 0; i < n_files; i++) {
         Text t;
-        if (!doc_is_text(files[i]) && !is_jsonl(files[i]))
+        if (!docs_known(files[i]))
             return err_set(e,
                            "%s: its name must end in .txt or .jsonl (or .gz after that), to say what it is",
                            files[i]);
@@ -280,6 +284,7 @@ static bool json_members(Json *j, const char *key, Doc *doc, char **text, size_t
 bool doc_text(Doc *doc, const char *key, Err *e) {
     if (!doc->line) return true;
     Json j = {doc->text, doc->text + doc->n};
+    if (doc->line == 1) json_word(&j, "\xef\xbb\xbf");
     char *text = NULL;
     size_t n = 0;
     bool found = false;
@@ -289,11 +294,54 @@ bool doc_text(Doc *doc, const char *key, Err *e) {
         return err_set(e, "%s:%llu: not a JSON object (stopped at byte %zu of the line)", doc->file,
                        (unsigned long long)doc->line, (size_t)(j.p - doc->text) + 1);
     if (!text)
-        return err_set(e, "%s:%llu: %s \"%s\"; --key names the field that holds the text", doc->file,
-                       (unsigned long long)doc->line, found ? "no text in" : "has no", key);
+        return err_set(e, "%s:%llu: %s \"%s\"; %s names the field that holds the text", doc->file,
+                       (unsigned long long)doc->line, found ? "no text in" : "has no", key,
+                       doc->named_by ? doc->named_by : "--key");
     memmove(doc->text, text, n);
     doc->text[doc->n = n] = 0;
     return true;
+}
+
+/* ---- a look inside --------------------------------------------------------------------------------------- */
+
+/* A document whose line stood as `line` says before its text was taken out. */
+static void show_document(const Doc *doc, uint64_t number, const Str *line, Str *out) {
+    enum { SHOWN = 1000 };
+    size_t n = doc->n > SHOWN ? utf8_whole(doc->text, SHOWN) : doc->n;
+    str_printf(out, "--- document %llu, %zu bytes\n", (unsigned long long)number, doc->n);
+    str_put(out, doc->text, n);
+    str_puts(out, doc->n > n ? " [...]\n" : "\n");
+    if (!doc->line) return;
+    str_put(out, line->p, doc->lo);
+    str_puts(out, "...");
+    str_put(out, line->p + doc->hi, line->n - doc->hi);
+    str_puts(out, "\n");
+}
+
+bool docs_inspect(const char *path, const char *key, bool verify, int documents, Str *out, Err *e) {
+    Docs d;
+    Str line = {0};
+    uint64_t n = 0, bytes = 0;
+    bool ok = docs_open(&d, &path, 1, e), more = ok;
+    d.whole = true;
+    while (more && (verify || n < (uint64_t)documents)) {
+        Doc doc;
+        ok = docs_next(&d, &doc, e);
+        more = ok && doc.text;
+        line.n = 0;
+        if (more) str_put(&line, doc.text, doc.n);
+        if (more && (ok = more = doc_text(&doc, key, e))) {
+            bytes += doc.n;
+            if (++n <= (uint64_t)documents) show_document(&doc, n, &line, out);
+        }
+        free(doc.text);
+    }
+    if (ok && verify)
+        str_printf(out, "%s: %llu documents, %llu bytes of text\n", path, (unsigned long long)n,
+                   (unsigned long long)bytes);
+    str_free(&line);
+    docs_close(&d);
+    return ok;
 }
 
 void doc_put_json(Str *json, const char *text, size_t n) {

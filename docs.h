@@ -12,9 +12,10 @@ typedef struct Doc {
     char *text; /* [n] and a NUL, malloc'd: of a .jsonl file, the line of JSON until doc_text() */
     size_t n;
     const char *file;
-    uint64_t line; /* in a .jsonl file, from 1; 0: plain text */
-    bool first;    /* a document starts here; false: the last one goes on */
-    double nats;   /* the number under "nats", the document's -log p; NAN where there is none */
+    uint64_t line;        /* in a .jsonl file, from 1; 0: plain text */
+    bool first;           /* a document starts here; false: the last one goes on */
+    const char *named_by; /* what names its key, for errors; NULL: --key */
+    double nats;          /* the number under "nats", the document's -log p; NAN where there is none */
     size_t lo,
         hi; /* after doc_text(): where the string stood in the line of JSON, with its quotes; 0 0: plain */
 } Doc;
@@ -30,6 +31,7 @@ typedef struct Docs {
 } Docs;
 
 bool doc_is_text(const char *path); /* by its name: a .txt, so one document */
+bool docs_known(const char *path);  /* by its name: has it one of the endings that are read here? */
 
 /* Checks that every file has one of the four endings and can be opened. */
 bool docs_open(Docs *d, const char *const *files, int n_files, Err *e);
@@ -45,8 +47,13 @@ bool docs_next(Docs *d, Doc *doc, Err *e);
 bool docs_batch(Docs *d, Doc *doc, int max, size_t want, int *n, Err *e);
 
 /* Decodes a line of JSON in place: doc->text becomes the string under `key`, with \u0000 as a zero byte and half a
- * surrogate pair as U+FFFD. Does nothing to plain text. Errors name file and line. */
+ * surrogate pair as U+FFFD; a byte order mark may begin the file. Does nothing to plain text. Errors name file and
+ * line. */
 bool doc_text(Doc *doc, const char *key, Err *e);
+
+/* For people to read: the beginnings of the first `documents` of a file, and what else their lines say; with `verify`
+ * every line is read, and how much there is comes after. */
+bool docs_inspect(const char *path, const char *key, bool verify, int documents, Str *out, Err *e);
 
 /* Appends UTF-8 as a JSON string, in quotes. */
 void doc_put_json(Str *json, const char *text, size_t n);

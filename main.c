@@ -74,8 +74,9 @@ typedef struct Flag {
     const char *name; /* "--out" */
     const char *arg;  /* "DIR"; NULL for a switch */
     const char *help;
-    bool many; /* takes all words up to the next flag, and may be repeated */
+    int many; /* true: takes all words up to the next flag, and may be repeated; PLAIN: need not be named */
 } Flag;
+enum { PLAIN = 2 };
 
 typedef struct Command Command;
 typedef struct Args {
@@ -84,7 +85,7 @@ typedef struct Args {
     struct {
         const Flag *flag;
         const char *value;
-    } given[4096];
+    } given[1 << 16];
 } Args;
 
 /* What the ranks of `mpirun gpt COMMAND` do: */
@@ -293,10 +294,13 @@ static bool cmd_data_shard(const Args *a, Err *e) {
 }
 
 static const Flag inspect_flags[] = {
-    {"--data", "SHARDS", "a shard, a folder of shards, or a quoted pattern", false},
-    {"--tokenizer", "DIR", "show documents as text, and check that no id is beyond this vocabulary", false},
+    {"--data", "SHARDS", "a shard, a folder of shards, or a quoted pattern; or a .jsonl or .txt, also .gz",
+     PLAIN},
+    {"--tokenizer", "DIR", "show shards' documents as text, and check that no id is beyond this vocabulary",
+     false},
+    {"--key", "NAME", "where a .jsonl line has its text (text)", false},
     {"--documents", "N", "how many documents to show the beginnings of (3)", false},
-    {"--verify", NULL, "read every token: checksums, ids, number of documents", false},
+    {"--verify", NULL, "read all of it: checksums, ids, number of documents", false},
     {0}};
 
 static bool cmd_data_inspect(const Args *a, Err *e) {
@@ -304,10 +308,13 @@ static bool cmd_data_inspect(const Args *a, Err *e) {
     uint64_t documents;
     Str out = {0};
     if (!data || !arg_count(a, "--documents", 3, &documents, e)) return false;
+    int most = (int)(documents < INT32_MAX ? documents : INT32_MAX);
+    bool verify = arg(a, "--verify", NULL), text = docs_known(data);
+    if (text && dir) return err_usage(e, "gpt data inspect: --tokenizer is for shards; %s is text", data);
     Tokenizer *t = dir ? tokenizer_open(dir, e) : NULL;
-    bool ok = (t || !dir) && shard_inspect(data, arg(a, "--verify", NULL),
-                                           (int)(documents < INT32_MAX ? documents : INT32_MAX),
-                                           t ? tokenizer_size(t) : 0, t ? decode_text : NULL, t, &out, e);
+    bool ok = text ? docs_inspect(data, arg(a, "--key", "text"), verify, most, &out, e)
+                   : (t || !dir) && shard_inspect(data, verify, most, t ? tokenizer_size(t) : 0,
+                                                  t ? decode_text : NULL, t, &out, e);
     if (out.n) fwrite(out.p, 1, out.n, stdout);
     str_free(&out);
     tokenizer_free(t);
@@ -1369,7 +1376,7 @@ static bool cmd_data_clean(const Args *a, Err *e) {
 static const Flag explain_flags[] = {
     {"--config", "FILE", "as for gpt data clean", false},
     {"--set", "KEY=VALUE", "override a key of the config; may be repeated", false},
-    {"--input", "FILE", "the file whose documents are explained", false},
+    {"--input", "FILE", "the file whose documents are explained", PLAIN},
     {"--documents", "N", "how many of them (1)", false},
     LM_FLAGS,
     {0}};
@@ -1446,7 +1453,7 @@ static const Command commands[] = {
      RANKS_SHARE},
     {"data dedup", "of documents that are nearly the same, keep one", dedup_flags, cmd_data_dedup,
      RANKS_SHARE},
-    {"data inspect", "what is in token shards", inspect_flags, cmd_data_inspect, RANKS_WAIT},
+    {"data inspect", "what is in token shards, or in documents", inspect_flags, cmd_data_inspect, RANKS_WAIT},
     {"data lm train", "learn an n-gram language model", lm_train_flags, cmd_lm_train, RANKS_WAIT},
     {"data lm score", "print of each document: perplexity, words, unknown words, where it is", lm_score_flags,
      cmd_lm_score, RANKS_SHARE},
@@ -1491,7 +1498,8 @@ static void help_command(const Command *c) {
     printf("gpt %s: %s\n\n", c->name, c->help);
     for (const Flag *f = c->flags; f->name; f++) {
         char left[64];
-        snprintf(left, sizeof left, "%s %s%s", f->name, f->arg ? f->arg : "", f->many ? " ..." : "");
+        snprintf(left, sizeof left, "%s%s%s %s%s", f->many == PLAIN ? "[" : "", f->name,
+                 f->many == PLAIN ? "]" : "", f->arg ? f->arg : "", f->many == true ? " ..." : "");
         printf("  %-28s %s\n", left, f->help);
     }
 }
@@ -1511,6 +1519,9 @@ static const Command *find_command(int argc, char **argv, int *words) {
 
 static bool parse(Args *a, int argc, char **argv, Err *e) {
     const Flag *open = NULL; /* a flag that still takes words */
+    const Flag *plain = a->cmd->flags;
+    while (plain->name && plain->many != PLAIN) plain++;
+    if (!plain->name) plain = NULL;
     for (int i = 0; i < argc; i++) {
         const char *w = argv[i], *value = "";
         if (strncmp(w, "--", 2) == 0 && w[2]) {
@@ -1519,13 +1530,13 @@ static bool parse(Args *a, int argc, char **argv, Err *e) {
             if (!f->name)
                 return err_usage(e, "gpt %s: unknown flag %s; see gpt %s --help", a->cmd->name, w,
                                  a->cmd->name);
-            open = f->many ? f : NULL;
+            open = f->many == true ? f : NULL;
             if (f->arg && ++i == argc)
                 return err_usage(e, "gpt %s: %s needs a value: %s", a->cmd->name, w, f->arg);
             if (f->arg) value = argv[i];
             a->given[a->n].flag = f;
-        } else if (open) {
-            a->given[a->n].flag = open;
+        } else if (open || (plain && !arg(a, plain->name, NULL))) {
+            a->given[a->n].flag = open ? open : plain;
             value = w;
         } else {
             return err_usage(e, "gpt %s: do not know what to do with \"%s\"; see gpt %s --help", a->cmd->name,

@@ -72,6 +72,30 @@ void utf8_repair(const char *text, size_t n, Str *out, NormaliseCounts *counts) 
     }
 }
 
+/* A byte order mark of UTF-16, which no UTF-8 begins with. */
+static bool is_utf16(const char *text, size_t n) {
+    return n >= 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2));
+}
+
+/* To UTF-8, the mark left out; half a surrogate pair, or half a unit at the end, becomes U+FFFD. */
+static void utf16_decode(const char *text, size_t n, Str *out, NormaliseCounts *counts) {
+    const unsigned char *s = (const unsigned char *)text;
+    const size_t high = s[0] == 0xff; /* where a unit has its high byte */
+    str_put(out, "", 0);
+    for (size_t i = 2; i < n; i += 2) {
+        uint32_t c = i + 1 < n ? (uint32_t)s[i + high] << 8 | s[i + !high] : 0xdfff;
+        uint32_t low = i + 3 < n ? (uint32_t)s[i + 2 + high] << 8 | s[i + 2 + !high] : 0;
+        if ((c & 0xfc00) == 0xd800 && (low & 0xfc00) == 0xdc00) {
+            c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
+            i += 2;
+        } else if ((c & 0xf800) == 0xd800) {
+            c = 0xfffd;
+            if (counts->repaired++ == 0) counts->first = i;
+        }
+        put_char(out, c);
+    }
+}
+
 /* The bytes that the characters at *p stand for in Windows-1252, as long as they make one UTF-8 character: its
  * length, *p behind them; 0 if they make none. */
 static int mojibake_at(const char **p, const char *end, char bytes[4]) {
@@ -325,6 +349,10 @@ void normalise(const Normalise *how, const char *text, size_t n, Str *out, Str *
     bool beyond = false;
     enum { ROUNDS = 3 }; /* mojibake of mojibake of mojibake */
     out->n = 0;
+    if (is_utf16(text, n)) {
+        utf16_decode(text, n, out, counts);
+        turn(out, spare, &text, &n);
+    }
     if (ascii_run(text, n) < n) {
         if (valid_run(text, n, &beyond) < n) {
             utf8_repair(text, n, out, counts);

@@ -19,6 +19,7 @@ typedef struct NormaliseCounts {
 } NormaliseCounts;
 
 /* Writes text[n] to `out` (emptied first), using `spare` on the way:
+ *   - UTF-16 with a byte order mark is decoded.
  *   - Bytes that are not UTF-8: where the text holds no UTF-8 beyond ASCII either, it is read as Windows-1252, else each
  *     becomes U+FFFD.
  *   - Line breaks of every kind (CR, CR LF, U+0085, U+2028, U+2029, form feed) become "\n".

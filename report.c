@@ -260,11 +260,13 @@ static void html_problems(Str *html, const Stats *s) {
 
 static void put_page(Str *html, const Stats *s, const double limit[N_RULES], double seconds) {
     str_puts(html, page_top);
-    str_printf(html,
-               "<h1>gpt data clean</h1>\n<p>%llu of %llu documents kept, %.4g of %.4g MB. "
-               "The last call took %.2f s: %.1f MB/s.</p>\n",
+    str_printf(html, "<h1>gpt data clean</h1>\n<p>%llu of %llu documents kept, %.4g of %.4g MB. ",
                (unsigned long long)s->kept, (unsigned long long)s->documents, (double)s->kept_bytes / 1e6,
-               (double)s->bytes / 1e6, seconds, (double)s->bytes / 1e6 / seconds);
+               (double)s->bytes / 1e6);
+    if (isnan(seconds))
+        str_puts(html, "The run went on from an earlier call, so its speed is not known.</p>\n");
+    else
+        str_printf(html, "It took %.2f s: %.1f MB/s.</p>\n", seconds, (double)s->bytes / 1e6 / seconds);
     html_funnel(html, s);
     html_languages(html, s);
     html_anonymised(html, s);

@@ -70,6 +70,7 @@ static inline uint32_t table_add(Table *t, uint64_t key) {
 }
 
 struct Measurer {
+    uint64_t brief; /* characters of the longest short line */
     Table lines, paragraphs, words;
     size_t cap;
     uint32_t *gram;  /* [words] the repeated n-gram that starts here, from 1; 0: it stands here only */
@@ -78,8 +79,10 @@ struct Measurer {
     uint64_t *end;   /* [words + 1] characters of the words before */
 };
 
-Measurer *measurer_new(void) {
-    return xcalloc(1, sizeof(Measurer));
+Measurer *measurer_new(int64_t brief) {
+    Measurer *r = xcalloc(1, sizeof *r);
+    r->brief = (uint64_t)brief;
+    return r;
 }
 
 void measurer_free(Measurer *r) {
@@ -191,7 +194,7 @@ static bool ends_sentence(const Token *w) {
     while (p > w->p) {
         if (p - w->p >= 3 && (!memcmp(p - 3, "\xe2\x80\x9d", 3) || !memcmp(p - 3, "\xe2\x80\x99", 3)))
             p -= 3;
-        else if (strchr("\"')]", p[-1]))
+        else if (p[-1] == '"' || p[-1] == '\'' || p[-1] == ')' || p[-1] == ']')
             p--;
         else
             break;
@@ -275,7 +278,6 @@ static void paragraph_close(Measurer *r, Paragraph *g, Tally *t) {
 }
 
 static void line_shape(Measurer *r, Span line, uint64_t chars, Paragraph *g, Tally *t) {
-    enum { BRIEF = 30 };
     Span s = span_trim(line);
     t->lines++;
     t->bullets += begins(s, "-") || begins(s, "\u2022");
@@ -288,7 +290,7 @@ static void line_shape(Measurer *r, Span line, uint64_t chars, Paragraph *g, Tal
     if (r->lines.slot[table_add(&r->lines, h)].count > 1) t->dup_lines++, t->dup_line_chars += chars;
     t->filled++;
     t->punctuated += ends_in_punctuation(line);
-    t->brief += chars <= BRIEF;
+    t->brief += chars <= r->brief;
     t->line_chars += chars;
     *g = (Paragraph){hash_join(g->hash, h), g->chars + chars, g->lines + 1};
 }
@@ -380,7 +382,11 @@ static uint64_t count_lorem(const char *p, size_t n) {
     static const char words[] = "lorem ipsum";
     enum { LENGTH = sizeof words - 1 };
     uint64_t k = 0;
+    int likely = 0; /* "m i" is rare, and such a loop is fast */
     for (size_t i = 0; i + LENGTH <= n; i++)
+        likely |= ((p[i + 4] | 32) == 'm') & (p[i + 5] == ' ') & ((p[i + 6] | 32) == 'i') &
+                  ((p[i + 7] | 32) == 'p');
+    for (size_t i = 0; likely && i + LENGTH <= n; i++)
         if ((p[i] | 32) == 'l' && (p[i + 1] | 32) == 'o' && !strncasecmp(p + i, words, LENGTH)) k++;
     return k;
 }
@@ -446,8 +452,9 @@ static bool holds(const char *p, size_t n, const char *what) {
 }
 
 static bool holds_policy(const char *low, size_t n) {
-    static const char *const phrases[] = {"terms of use", "privacy policy", "cookie policy",
-                                          "uses cookies", "use of cookies", "use cookies"};
+    static const char *const phrases[] = {"cookie policy", "uses cookies", "use of cookies", "use cookies"};
+    if (holds(low, n, "terms of use") || holds(low, n, "privacy policy")) return true;
+    if (!holds(low, n, "cookie")) return false;
     for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
         if (holds(low, n, phrases[i])) return true;
     return false;

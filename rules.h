@@ -37,7 +37,7 @@ enum {
     M_BRACES,      /* how many "{" */
     M_LOREM,       /* how often "lorem ipsum" */
     M_LINE_PUNCT,  /* share of lines that end in punctuation that ends a sentence; empty ones are no lines */
-    M_SHORT_LINES, /* share of lines of up to 30 characters */
+    M_SHORT_LINES, /* share of lines of few characters, MEASURE_SHORT unless said otherwise */
     M_CHAR_DUP,    /* share of characters, without line breaks, in lines that stood earlier */
     M_NEWLINES,    /* line breaks per word */
     M_URLS,        /* share of characters in words that are URLs */
@@ -89,8 +89,7 @@ enum {
     X(C4_LOREM, "c4.max_lorem_ipsum", M_LOREM, true, 0, 1e12, "most \"lorem ipsum\"")                        \
     X(FINEWEB_PUNCT, "fineweb.min_line_punctuation", M_LINE_PUNCT, false, 0.12, 1,                           \
       "fewest lines that end in punctuation")                                                                \
-    X(FINEWEB_SHORT, "fineweb.max_short_lines", M_SHORT_LINES, true, 0.67, 1,                                \
-      "most lines of up to 30 characters")                                                                   \
+    X(FINEWEB_SHORT, "fineweb.max_short_lines", M_SHORT_LINES, true, 0.67, 1, "most short lines")            \
     X(FINEWEB_DUP, "fineweb.max_duplicate_chars", M_CHAR_DUP, true, 0.01, 1,                                 \
       "most characters in repeated lines")                                                                   \
     X(FINEWEB_NEWLINES, "fineweb.max_newlines", M_NEWLINES, true, 0.3, 1e3, "most line breaks per word")     \
@@ -125,7 +124,8 @@ extern const char *const measure_names[N_RULE_MEASURES]; /* "words", "word_lengt
 
 /* What one thread needs to measure: tables that grow to the longest document and are used again. */
 typedef struct Measurer Measurer;
-Measurer *measurer_new(void);
+enum { MEASURE_SHORT = 30 };           /* FineWeb's */
+Measurer *measurer_new(int64_t brief); /* characters of the longest short line */
 void measurer_free(Measurer *r);
 
 /* Measure a text; shares of nothing are 0. */

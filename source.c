@@ -173,6 +173,7 @@ static bool next_json(Source *s, RawDoc *doc) {
 typedef struct Record {
     uint64_t length;
     bool sized, conversion, response, html, text;
+    bool coded; /* an answer's body is compressed, or sent in chunks */
 } Record;
 
 static const char *value_of(const char *line, const char *name) {
@@ -194,6 +195,9 @@ static void header_line(Record *r, const char *line, Str *url) {
     } else if ((v = value_of(line, "Content-Type")) != NULL) {
         r->text = !strncasecmp(v, "text/plain", 10);
         r->html = !strncasecmp(v, "text/html", 9) || !strncasecmp(v, "application/xhtml", 17);
+    } else if ((v = value_of(line, "Content-Encoding")) != NULL ||
+               (v = value_of(line, "Transfer-Encoding")) != NULL) {
+        r->coded |= *v && *v != '\r' && strncasecmp(v, "identity", 8) != 0;
     } else if ((v = value_of(line, "WARC-Target-URI")) != NULL) {
         url->n = 0;
         str_put(url, v, strcspn(v, "\r"));
@@ -223,8 +227,8 @@ static bool find_record(Source *s, uint64_t *offset) {
     }
 }
 
-/* An HTTP answer becomes its body; false unless that is HTML or text. */
-static bool http_body(RawDoc *doc) {
+/* An HTTP answer becomes its body; false unless that is HTML or text, as it is. */
+static bool http_body(Source *s, RawDoc *doc) {
     Record r = {0};
     Str none = {0};
     char *p = doc->data.p, *end = p + doc->data.n;
@@ -240,7 +244,9 @@ static bool http_body(RawDoc *doc) {
     str_free(&none);
     doc->kind = r.html ? RAW_HTML : RAW_TEXT;
     memmove(doc->data.p, p, doc->data.n = (size_t)(end - p));
-    return r.html || r.text;
+    if (!r.html && !r.text) return false;
+    if (r.coded) problem(s, doc->offset, "an answer that is compressed or in chunks, which is not read here");
+    return !r.coded;
 }
 
 /* One record; *found where it is a document. */
@@ -269,7 +275,7 @@ static bool read_record(Source *s, RawDoc *doc, bool *found) {
         problem(s, doc->offset, "a WARC record of %llu bytes; the longest that is read has %zu",
                 (unsigned long long)r.length, s->max);
     doc->kind = RAW_TEXT;
-    *found = wanted && fits && r.length && (r.conversion || http_body(doc));
+    *found = wanted && fits && r.length && (r.conversion || http_body(s, doc));
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -557,29 +558,84 @@ void gzip_put(Str *s, const void *bytes, size_t n, int level) {
 
 /* ---- text ------------------------------------------------------------------------------------------------ */
 
+/* Where text comes from: a file as it is, or gzip members (RFC 1952), one after the other. zlib's gzread would take a
+ * damaged header between two members for the end, and what was read before other damage for nothing. */
+typedef struct TextIn {
+    int fd;
+    bool started, packed, eof;
+    bool inside;  /* a member has begun and not ended */
+    bool further; /* one has ended */
+    z_stream z;   /* its input: what was read and not used yet */
+    char why[96]; /* what is wrong, told when what stood before it has been given out */
+    unsigned char buf[1 << 17];
+} TextIn;
+
+/* Reads on behind the n bytes of the buffer. */
+static void text_fill(TextIn *in, size_t n) {
+    ssize_t got;
+    do got = read(in->fd, in->buf + n, sizeof in->buf - n);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) snprintf(in->why, sizeof in->why, "cannot read: %s", strerror(errno));
+    in->eof = got <= 0;
+    in->z.next_in = in->buf, in->z.avail_in = (unsigned)n + (unsigned)(got > 0 ? got : 0);
+}
+
+/* The first two bytes say whether it is gzip data; a terminal is not asked for more than it has to say. */
+static void text_start(TextIn *in) {
+    in->started = true;
+    text_fill(in, 0);
+    if (in->z.avail_in == 1 && in->buf[0] == 0x1f) text_fill(in, 1);
+    in->packed = in->z.avail_in >= 2 && in->buf[0] == 0x1f && in->buf[1] == 0x8b;
+    if (in->packed) CHECK(inflateInit2(&in->z, 15 + 16) == Z_OK, "out of memory");
+}
+
+/* Some of what the input holds, which is not empty; how many bytes. */
+static size_t text_inflate(TextIn *in, char *dst, size_t cap) {
+    z_stream *z = &in->z;
+    if (!in->inside && in->further) { /* some writers fill the last block up with zeros */
+        for (; z->avail_in && !*z->next_in; z->avail_in--) z->next_in++;
+        if (!z->avail_in) return 0;
+        inflateReset(z);
+    }
+    in->inside = true;
+    z->next_out = (unsigned char *)dst, z->avail_out = (unsigned)cap;
+    int end = inflate(z, Z_NO_FLUSH);
+    if (end == Z_STREAM_END)
+        in->inside = false, in->further = true;
+    else if (end != Z_OK && end != Z_BUF_ERROR)
+        snprintf(in->why, sizeof in->why, "the gzip data is damaged: %s", z->msg ? z->msg : "out of memory");
+    return cap - z->avail_out;
+}
+
 bool text_open(Text *t, const char *path, Err *e) {
     *t = (Text){.path = path};
     int fd = strcmp(path, "-") ? open_for_reading(path, e) : dup(0);
     if (fd < 0) return err_set(e, "%s: cannot open: %s", path, strerror(errno));
-    t->gz = gzdopen(fd, "rb");
-    if (!t->gz) {
-        close(fd);
-        return err_set(e, "%s: cannot open: out of memory", path);
-    }
-    gzbuffer(t->gz, 1 << 17);
+    TextIn *in = t->in = xmalloc(sizeof *in);
+    memset(in, 0, offsetof(TextIn, buf));
+    in->fd = fd;
     return true;
 }
 
 bool text_block(Text *t, char *dst, size_t cap, size_t *n, Err *e) {
-    int got = gzread(t->gz, dst, (unsigned)(cap < (1u << 30) ? cap : 1u << 30));
-    *n = got > 0 ? (size_t)got : 0;
-    if (got > 0) return true;
-    int code;
-    const char *why = gzerror(t->gz, &code);
-    if (code == Z_OK || code == Z_STREAM_END) return true;
-    if (code == Z_BUF_ERROR)
+    TextIn *in = t->in;
+    if (cap > 1u << 30) cap = 1u << 30;
+    if (!in->started) text_start(in);
+    for (*n = 0; !*n && !*in->why;) {
+        if (!in->z.avail_in && !in->eof) text_fill(in, 0);
+        if (!in->z.avail_in) break;
+        if (in->packed) {
+            *n = text_inflate(in, dst, cap);
+        } else {
+            *n = in->z.avail_in < cap ? in->z.avail_in : cap;
+            memcpy(dst, in->z.next_in, *n);
+            in->z.next_in += *n, in->z.avail_in -= (unsigned)*n;
+        }
+    }
+    if (*n) return true;
+    if (in->inside && !*in->why)
         return err_set(e, "%s: the gzip data ends too early; the file is truncated", t->path);
-    return err_set(e, "%s: cannot read: %s", t->path, code == Z_ERRNO ? strerror(errno) : why);
+    return !*in->why || err_set(e, "%s: %s", t->path, in->why);
 }
 
 bool text_line(Text *t, char **line, size_t *n, Err *e) {
@@ -633,7 +689,11 @@ bool text_all(const char *path, char **data, size_t *n, Err *e) {
 }
 
 void text_close(Text *t) {
-    if (t->gz) gzclose(t->gz);
+    if (t->in) {
+        if (t->in->packed) inflateEnd(&t->in->z);
+        close(t->in->fd);
+        free(t->in);
+    }
     free(t->buf);
     *t = (Text){0};
 }

@@ -119,9 +119,9 @@ uint32_t crc32_of(uint32_t crc, const void *bytes, size_t n); /* zlib's crc32, a
 void gzip_put(Str *s, const void *bytes, size_t n, int level);
 
 /* Text in, line by line or block by block: plain or gzip (multi-member too), "-" is stdin. A truncated or
- * corrupt gzip stream is an error, not an end. */
+ * corrupt gzip stream is an error, not an end, after what stood before it; so is anything but zeros behind one. */
 typedef struct Text {
-    void *gz;
+    struct TextIn *in;
     const char *path; /* borrowed */
     char *buf;
     size_t cap, lo, hi;

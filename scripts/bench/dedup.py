@@ -4,7 +4,8 @@
     PYTHON scripts/bench/dedup.py [--mb 20] [--peer-docs 2000] [--rounds 3] [--threads 1]
 
 PYTHON needs datasketch. The corpus is made here: documents of about 500 words by Zipf's law, a third of them copies of
-others with 0 to 12 % of their words changed. A round takes a fresh process of each program, one after the other.
+others with 0 to 12 % of their words changed: how many of those are dropped, and whether for a text that they come from, is
+printed first (all that --peer-docs 0 does). A round takes a fresh process of each program, one after the other.
 Ours is timed as a whole command, reading and gzip'd writing included, and for its signatures alone (which still
 includes reading JSON and splitting words); datasketch only for its own part, texts and
 5-grams of words ready in memory, on the first --peer-docs documents: signatures by update_batch (its fastest way,
@@ -27,19 +28,23 @@ def corpus(path, size):
         for _ in range(30000)
     ]
     weights = [1 / (k + 2) for k in range(len(vocabulary))]
-    texts, written = [], 0
+    texts, written, origin = [], 0, []  # origin: the first of its family, and the share of words changed
     with open(path, "w") as f:
         while written < size:
             if texts and r.random() < 0.33:
-                words = texts[r.randrange(len(texts))].split(" ")
-                for _ in range(int(len(words) * r.choice([0, 0, 0.005, 0.01, 0.02, 0.04, 0.06, 0.12]))):
+                source = r.randrange(len(texts))
+                words = texts[source].split(" ")
+                share = r.choice([0, 0, 0.005, 0.01, 0.02, 0.04, 0.06, 0.12])
+                for _ in range(int(len(words) * share)):
                     words[r.randrange(len(words))] = r.choice(vocabulary)
+                origin.append((origin[source][0], share))
             else:
                 words = r.choices(vocabulary, weights, k=max(20, int(r.gauss(500, 150))))
+                origin.append((len(texts), None))
             texts.append(" ".join(words))
             f.write(json.dumps({"i": len(texts) - 1, "text": texts[-1]}) + "\n")
             written += len(texts[-1])
-    return texts, written
+    return texts, written, origin
 
 
 def grams(text):
@@ -62,6 +67,18 @@ def ours(path, out, threads):
 def kept_by_ours(out):
     with gzip.open(os.path.join(out, "kept_000000.jsonl.gz"), "rt") as f:
         return {json.loads(line)["i"] for line in f}
+
+
+def planted(out, origin):
+    """Recall by the share of words that were changed, and precision."""
+    with gzip.open(os.path.join(out, "dropped_000000.jsonl.gz"), "rt") as f:
+        dropped = {d["i"]: int(d["duplicate_of"].rsplit(":", 1)[1]) - 1 for d in map(json.loads, f)}
+    right = sum(origin[i][0] == origin[kept][0] for i, kept in dropped.items())
+    print(f"planted: {len(dropped)} dropped, {right} of them for one of their family: precision {right / len(dropped):.4f}")
+    for share in sorted({s for _, s in origin if s is not None}):
+        copies = [i for i, (_, s) in enumerate(origin) if s == share]
+        hits = sum(i in dropped for i in copies)
+        print(f"  {100 * share:4.1f} % of the words changed: {hits} of {len(copies)} found, recall {hits / len(copies):.4f}")
 
 
 PEER = r"""
@@ -102,7 +119,11 @@ def main():
 
     with tempfile.TemporaryDirectory() as work:
         path, few, sets = (os.path.join(work, n) for n in ("all.jsonl", "few.jsonl", "sets"))
-        texts, size = corpus(path, a.mb * 1e6)
+        texts, size, origin = corpus(path, a.mb * 1e6)
+        ours(path, os.path.join(work, "out"), a.threads)
+        planted(os.path.join(work, "out"), origin)
+        if not a.peer_docs:
+            return
         some = texts[: a.peer_docs]
         with open(path) as f, open(few, "w") as g:
             g.writelines(line for _, line in zip(some, f))

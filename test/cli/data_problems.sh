@@ -23,6 +23,11 @@ for stage in dedup anonymise "decontaminate --against against.jsonl"; do
     for f in "$name"/*.gz; do cmp "$f" "$name-1/${f#*/}"; done
     for f in "$name"/*_000000.jsonl.gz; do gunzip -c "$f"; done | grep -c Story
 done
+echo "== clean"
+for threads in 1 8; do
+    "$GPT" data clean --input mixed.jsonl cut.jsonl.gz mixed.jsonl --out clean-$threads --threads $threads 2>/dev/null
+done
+cmp clean-1/report.json clean-8/report.json && sed -n '/"problems"/,$p' clean-1/report.json | cut -c 1-45
 grep -v Story mixed.jsonl >bad.jsonl
 "$GPT" data anonymise --input bad.jsonl --out none >log 2>&1 || echo "status $?: $(tail -n 1 log)"
 [ -e none/report.json ] || echo "no report"

@@ -14,3 +14,10 @@ done
 ls two
 "$GPT" data inspect --data "two/train_*.bin" --tokenizer tok --documents 2 --verify
 "$GPT" data inspect --data two/val_000000.bin --tokenizer tok --documents 1
+echo "--- documents as they stand in text files: what was taken out, and why"
+printf '\357\273\277{"id": 1, "body": "one\\ntwo", "reason": "none"}\n{"body": ""}\n' >z.jsonl
+"$GPT" data inspect --data z.jsonl --key body --documents 1 --verify | sed 's/^\xef\xbb\xbf/BOM /'
+awk 'BEGIN { for (i = 0; i < 300; i++) printf "caf\303\251 " }' | gzip -n >long.txt.gz
+"$GPT" data inspect --data long.txt.gz | tail -c 20
+"$GPT" data inspect --data z.jsonl --documents 1 || echo "exit $?"
+"$GPT" data inspect --data z.jsonl --tokenizer tok || echo "exit $?"

@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     double value[N_RULE_MEASURES];
     Str text = {0};
     if (!n) return 0;
-    if (!m) m = measurer_new();
+    if (!m) m = measurer_new(MEASURE_SHORT);
     str_put(&text, data, n);
     measure(m, text.p, n, value);
     for (int i = 0; i < M_PERPLEXITY; i++) CHECK(value[i] >= 0 && isfinite(value[i]));

@@ -42,6 +42,15 @@ TEST(docs_json_text) {
         EXPECT(d.n == cases[i].n && !memcmp(d.text, cases[i].text, d.n), "case %zu: %s", i, d.text);
         free(d.text);
     }
+
+    static const char marked[] = "\xef\xbb\xbf{\"text\":\"one\"}"; /* at the beginning of a file only */
+    for (uint64_t line = 1; line <= 2; line++) {
+        Err e = {0};
+        Doc d = line_of(marked, sizeof marked - 1);
+        d.line = line;
+        EXPECT(doc_text(&d, "text", &e) == (line == 1) && (line > 1 || !strcmp(d.text, "one")));
+        free(d.text);
+    }
 }
 
 TEST(docs_json_refused) {

@@ -56,6 +56,20 @@ TEST(normalise_repairs_utf8) {
            "\u00e9 \ufffd\ufffd\ufffd \ufffd\ufffd \ufffd\ufffd\ufffd\ufffd \ufffd\ufffd");
 }
 
+TEST(normalise_utf16) {
+    NormaliseCounts c;
+    NORMAL("\xff\xfe", "");
+    NORMAL("\xff\xfe"
+           "a\0\xe9\0\r\0\n\0\x3d\xd8\x00\xde",
+           "a\u00e9\n\U0001f600");
+    NORMAL("\xfe\xff\0a\0 \x04\x34", "a \u0434");
+    EXPECT(c.repaired == 0);
+    NORMAL("\xff\xfe"
+           "a\0\x3d\xd8z\0\x00\xde!",
+           "a\ufffdz\ufffd\ufffd"); /* half a pair, the other half, half a unit */
+    EXPECT(c.repaired == 3 && c.first == 4);
+}
+
 TEST(normalise_mojibake) {
     NormaliseCounts c;
     NORMAL("It\u00e2\u20ac\u2122s na\u00c3\u00afve", "It\u2019s na\u00efve");

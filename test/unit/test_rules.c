@@ -11,7 +11,7 @@ static double value[N_RULE_MEASURES];
 
 static void measure_text(const char *text) {
     static Measurer *m; /* used again: what an earlier document left must not show */
-    if (!m) m = measurer_new();
+    if (!m) m = measurer_new(MEASURE_SHORT);
     measure(m, text, strlen(text), value);
 }
 
@@ -66,6 +66,17 @@ TEST(rules_lines) {
     EXPECT_VALUE(M_SENTENCES, 6);
     measure_text("\u5b8c\u3002\nok\u061f");
     EXPECT_VALUE(M_LINE_PUNCT, 1);
+}
+
+TEST(rules_short_lines) {
+    static const char text[] = "ten chars.\nthirty characters, and no more\neleven char";
+    static const int brief[] = {9, 10, 11, 30}, short_ones[] = {0, 1, 2, 3};
+    for (int i = 0; i < 4; i++) {
+        Measurer *m = measurer_new(brief[i]);
+        measure(m, text, sizeof text - 1, value);
+        EXPECT_VALUE(M_SHORT_LINES, short_ones[i] / 3.0);
+        measurer_free(m);
+    }
 }
 
 TEST(rules_repeated_lines) {

@@ -71,6 +71,13 @@ TEST(source_warc) {
                 RECORD("response", "50", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>x12")
                     RECORD("response", "47", "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n..."),
                 100, "<p>x12@u|", "");
+    EXPECT_DOCS(
+        "i.warc",
+        RECORD("response", "72",
+               "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b..")
+            RECORD("response", "77",
+                   "HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Type: text/html\r\n\r\nplain"),
+        100, "plain@u|", "0: an answer that is compressed or in chunks, which is not read here\n");
     EXPECT_DOCS("c.wet", "junk\r\n\r\nmore\r\n" RECORD("conversion", "3", "one"), 100, "one@u|",
                 "0: no WARC record begins here; looking for the next one\n");
     EXPECT_DOCS("d.wet", RECORD("conversion", "3", "one") RECORD("conversion", "900", "two"), 1000, "one@u|",
@@ -104,5 +111,19 @@ TEST(source_gzip) {
     EXPECT(!strcmp(documents("d.jsonl.gz", two.p, two.n - 10, 100), "{a}|{b}|"), "half a line is none");
     EXPECT(!strcmp(documents("c.txt.gz", two.p, two.n - 4, 100), ""), "half a document is none");
     EXPECT(strstr(told.p, "12: the gzip data ends too early"), "told \"%s\"", told.p);
+
+    str_put(&two, "\0\0\0", 3);
+    EXPECT(!strcmp(documents("e.jsonl.gz", two.p, two.n, 100), "{a}|{b}|{c}|") && !told.n,
+           "zeros fill a block up");
+    str_puts(&two, "more");
+    EXPECT(!strcmp(documents("f.jsonl.gz", two.p, two.n, 100), "{a}|{b}|{c}|"));
+    EXPECT(!strcmp(told.p, "12: the gzip data is damaged: incorrect header check\n"), "told \"%s\"", told.p);
+    char *second = memmem(two.p + 1, two.n - 1, "\x1f\x8b", 2); /* without its header it is no end */
+    second[0] = 'x';
+    EXPECT(!strcmp(documents("g.jsonl.gz", two.p, two.n, 100), "{a}|"));
+    EXPECT(!strcmp(told.p, "4: the gzip data is damaged: incorrect header check\n"), "told \"%s\"", told.p);
+    second[-8] ^= 1; /* the first one's checksum */
+    EXPECT(!strcmp(documents("h.jsonl.gz", two.p, two.n, 100), "{a}|"));
+    EXPECT(!strcmp(told.p, "4: the gzip data is damaged: incorrect data check\n"), "told \"%s\"", told.p);
     str_free(&two);
 }
