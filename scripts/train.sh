@@ -12,11 +12,15 @@
 # config (2); stopped on request with all saved (75). They are passed on.
 #
 # SIGTERM, SIGINT or SIGUSR1 to this script is such a request. It goes to the ranks as SIGUSR1, which mpirun and srun hand
-# on to all of them on all nodes. SIGTERM would not do: Open MPI's mpirun keeps it to itself, and its ranks get a second
-# to save before they are killed (odls_base_sigkill_timeout).
+# on to all of them on all nodes at once. SIGTERM would not do: Open MPI's mpirun waits for odls_base_sigkill_timeout, sends
+# SIGTERM to its ranks, waits as long for them to save, kills what is left, and ends with 1, saved or not. For those who
+# send it SIGTERM all the same (as who ends all processes of a job does), the time is 5 seconds here, not 1: a rank that
+# dies by a fault ends the job later by twice that. Large models want more: export it (Open MPI 5: the PRTE_ one).
 #
 # GPT=./gpt    LAUNCH="srun --kill-on-bad-exit=1" instead of mpirun    MPIRUN_FLAGS    BACKOFF=10, the first wait
 set -u
+export OMPI_MCA_odls_base_sigkill_timeout="${OMPI_MCA_odls_base_sigkill_timeout:-5}"
+export PRTE_MCA_odls_base_sigkill_timeout="${PRTE_MCA_odls_base_sigkill_timeout:-$OMPI_MCA_odls_base_sigkill_timeout}"
 GPT=${GPT:-./gpt}
 ranks=1 hosts='' restarts=10 dry=''
 
