@@ -362,17 +362,18 @@ static double weights_of(const Stage *stage) {
     return stage->layers + stage->others;
 }
 
-/* Gradients of the layers go by buckets while the last micro step's backward makes others (ZeRO-2: each micro step's), all
- * but the last bucket of these; those of the rest follow. Then come the weights, of what has a mirror only that. */
+/* Gradients of the layers go by buckets, of halves of layers, while the last micro step's backward makes others (ZeRO-2: each
+ * micro step's), all but the last bucket of these; those of the rest follow. Then come the weights, of what has a mirror
+ * only that. */
 static Traffic data_traffic(const Shape *s, const Stage *stage) {
     const Job *j = s->j;
     const double ranks = j->o.grid.dp, rounds = j->o.zero == 2 ? (double)micros_of(j) : 1;
     if (ranks == 1) return (Traffic){0};
     const double rate = group_rate(s, j->o.grid.dp, j->o.grid.tp), half = (ranks - 1) / ranks;
     const double size = j->habits->gradient_size, ways = j->o.zero ? 1 : 2;
-    const double layer = size * (4 * s->C * s->C + 2 * s->C * s->F) / s->t;
+    const double half_layer = size * (4 * s->C * s->C + 2 * s->C * s->F) / s->t / 2;
     const double bucket = j->o.bucket_bytes ? (double)j->o.bucket_bytes : 25e6;
-    const double buckets = fmax(1, floor(size * stage->layers / (layer * ceil(bucket / layer))));
+    const double buckets = fmax(1, floor(size * stage->layers / (half_layer * ceil(bucket / half_layer))));
     const double sums = half * ways * size * stage->layers, rest = half * ways * size * stage->others;
     const double sum = message_seconds(sums, rate, buckets, ranks),
                  last = message_seconds(rest, rate, 1, ranks);
