@@ -58,6 +58,7 @@ result() {
 }
 same() { diff <(result "$1") <(result "$2") >log; }
 tells() { grep -q "$1" log; }
+once() { [ "$(grep -c "$1" log)" = 1 ]; }
 newer() { [ "$(losses "runs/$1" 2>/dev/null | wc -l)" -ge "$2" ]; }
 # Wait until a run has done so many steps.
 reaches() {
@@ -87,6 +88,9 @@ for grid in "${grids[@]}"; do
     check "$grid: as one process" train "$name" "$grid"
     check "$grid: its losses" close one "$name"
 done
+
+! train wrong "2 1 1 zero=3"
+check "a wrong config is said once" once "^gpt: .*parallel.zero is 3"
 
 # Half of a run on each grid, the rest on the next.
 for i in "${!grids[@]}"; do
