@@ -12,15 +12,13 @@
 # config (2); stopped on request with all saved (75). They are passed on.
 #
 # SIGTERM, SIGINT or SIGUSR1 to this script is such a request. It goes to the ranks as SIGUSR1, which mpirun and srun hand
-# on to all of them on all nodes at once. SIGTERM would not do: Open MPI's mpirun waits for odls_base_sigkill_timeout, sends
-# SIGTERM to its ranks, waits as long for them to save, kills what is left, and ends with 1, saved or not. For those who
-# send it SIGTERM all the same (as who ends all processes of a job does), the time is 5 seconds here, not 1: a rank that
-# dies by a fault ends the job later by twice that. Large models want more: export it (Open MPI 5: the PRTE_ one).
+# on to all of them on all nodes at once. SIGTERM would not do: Open MPI's mpirun waits for a second, sends SIGTERM to its
+# ranks, kills after another second what has not saved by then, and ends with 1, saved or not. Where somebody sends it
+# SIGTERM all the same, as who ends all processes of a job does, more time helps a large model:
+# OMPI_MCA_odls_base_sigkill_timeout=30 (Open MPI 5: PRTE_MCA_...). Then each end but a good one takes up to twice that.
 #
 # GPT=./gpt    LAUNCH="srun --kill-on-bad-exit=1" instead of mpirun    MPIRUN_FLAGS    BACKOFF=10, the first wait
 set -u
-export OMPI_MCA_odls_base_sigkill_timeout="${OMPI_MCA_odls_base_sigkill_timeout:-5}"
-export PRTE_MCA_odls_base_sigkill_timeout="${PRTE_MCA_odls_base_sigkill_timeout:-$OMPI_MCA_odls_base_sigkill_timeout}"
 GPT=${GPT:-./gpt}
 ranks=1 hosts='' restarts=10 dry=''
 
