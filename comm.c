@@ -99,6 +99,15 @@ void comm_stop(void) {
     here.job = NULL;
 }
 
+const char *comm_stop_advice(void) {
+    const bool open_mpi = here.ranks > 1 && getenv("OMPI_COMM_WORLD_SIZE");
+    const bool told =
+        getenv("OMPI_MCA_odls_base_sigkill_timeout") || getenv("PRTE_MCA_odls_base_sigkill_timeout");
+    if (!open_mpi || told) return NULL;
+    return "stop with all saved: SIGUSR1 to mpirun, or SIGTERM to a rank; SIGTERM to mpirun leaves ranks a "
+           "second to save, unless it has OMPI_MCA_odls_base_sigkill_timeout=30 (Open MPI 5: PRTE_MCA_...)";
+}
+
 int comm_world(void) {
     return here.ranks;
 }

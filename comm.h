@@ -40,6 +40,9 @@ int comm_local_rank(void);     /* among those on this host */
 int comm_local_ranks(void);    /* on this host */
 const char *comm_whoami(void); /* "rank 3 (node7)"; "" when alone */
 
+/* How to stop this job well, where its launcher has a way that is not: a line for people; NULL: none is needed. */
+const char *comm_stop_advice(void);
+
 /* Ends the job at once, all ranks, with the one line "gpt: rank 3 (node7): MESSAGE" and e->code. Alone: returns, and the
  * caller does what it did before there were ranks. Any thread. */
 void comm_fail(const Err *e);

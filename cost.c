@@ -12,17 +12,18 @@
 #define MIB 1048576.0
 
 /* NVIDIA's data sheets, in SXM form where there is one. Network: the usual node of eight (DGX: one 200 Gb/s adapter a
- * GPU beside A100, 400 Gb/s later; cards in PCIe slots share one of 400). What products reach: Bekman's "maximum
- * achievable matmul FLOPS" (ml-engineering, 2025: A100 271, H100 794). Attention: Dao 2023, figures 4 and 7 (A100 and
- * H100, head size 128, 2k). Both for the others by the share of a relative. */
+ * GPU beside A100, 400 Gb/s later; cards in PCIe slots share one of 400). What products reach: A100 Bekman's
+ * "maximum achievable matmul FLOPS" (ml-engineering, 2025: 271 TFLOP/s); H100 and H200, which find 794 there at the best of all
+ * shapes and slow down for their power limit, 720 at shapes of training (SemiAnalysis, "MI300X vs H100 vs H200", 2024).
+ * Attention: Dao 2023, figures 4 and 7 (A100 and H100, head size 128, 2k). Both for the others by the share of a relative. */
 /* clang-format off */
 static const Gpu gpus[] = {
     {"a100-40",   "A100 SXM 40 GB",         40960 * MIB, 108, false,  312 * TF,  271 * TF, 19.5 * TF, 165 * TF, 1555 * GB, 300 * GB, 8, 25 * GB},
     {"a100",      "A100 SXM 80 GB",         81920 * MIB, 108, false,  312 * TF,  271 * TF, 19.5 * TF, 165 * TF, 2039 * GB, 300 * GB, 8, 25 * GB},
-    {"h100-pcie", "H100 PCIe 80 GB",        81559 * MIB, 114, true,  756 * TF,  607 * TF,   51 * TF, 203 * TF, 2000 * GB,  64 * GB, 8, 6.25 * GB},
-    {"h100",      "H100 SXM 80 GB",         81559 * MIB, 132, true,  989 * TF,  794 * TF,   67 * TF, 265 * TF, 3350 * GB, 450 * GB, 8, 50 * GB},
-    {"h200",      "H200 SXM 141 GB",       143771 * MIB, 132, true,  989 * TF,  794 * TF,   67 * TF, 265 * TF, 4800 * GB, 450 * GB, 8, 50 * GB},
-    {"b200",      "B200 180 GB",           183359 * MIB, 148, true, 2250 * TF, 1806 * TF,   75 * TF, 600 * TF, 8000 * GB, 900 * GB, 8, 50 * GB},
+    {"h100-pcie", "H100 PCIe 80 GB",        81559 * MIB, 114, true,  756 * TF,  550 * TF,   51 * TF, 203 * TF, 2000 * GB,  64 * GB, 8, 6.25 * GB},
+    {"h100",      "H100 SXM 80 GB",         81559 * MIB, 132, true,  989 * TF,  720 * TF,   67 * TF, 265 * TF, 3350 * GB, 450 * GB, 8, 50 * GB},
+    {"h200",      "H200 SXM 141 GB",       143771 * MIB, 132, true,  989 * TF,  720 * TF,   67 * TF, 265 * TF, 4800 * GB, 450 * GB, 8, 50 * GB},
+    {"b200",      "B200 180 GB",           183359 * MIB, 148, true, 2250 * TF, 1638 * TF,   75 * TF, 600 * TF, 8000 * GB, 900 * GB, 8, 50 * GB},
     {"l40s",      "L40S 48 GB",             46068 * MIB, 142, true,  362 * TF,  314 * TF, 91.6 * TF, 190 * TF,  864 * GB,  32 * GB, 8, 6.25 * GB},
     {"rtx4090",   "GeForce RTX 4090 24 GB", 24564 * MIB, 128, true,  165 * TF,  143 * TF, 82.6 * TF,  87 * TF, 1008 * GB,  32 * GB, 8, 6.25 * GB},
     {"rtx3090",   "GeForce RTX 3090 24 GB", 24576 * MIB, 82, false,   71 * TF,   62 * TF, 35.6 * TF,  37 * TF,  936 * GB,  32 * GB, 8, 6.25 * GB},
@@ -130,17 +131,29 @@ static double product_seconds(const Shape *s, double m, double k, double n) {
     return rounds * units / share * TILE_M * TILE_N * 2 * k / s->at.product;
 }
 
+/* Products that go with messages over the tensor group are made in pieces of rows, three at a time, as Transformer Engine
+ * does it (initialize_ub): what waits for a share of each rank in as many pieces, what sends its sums in four. */
+enum { WHOLE = 1, SENT = 4 };
+static double pieces_seconds(const Shape *s, int pieces, double m, double k, double n) {
+    enum { AT_ONCE = 3 };
+    if (!s->j->habits->hides_tensor || s->t == 1) return product_seconds(s, m, k, n);
+    double seconds = 0;
+    for (int left = pieces; left > 0; left -= AT_ONCE)
+        seconds += product_seconds(s, (left < AT_ONCE ? left : AT_ONCE) * m / pieces, k, n);
+    return seconds;
+}
+
 /* y [n, out] = x [n, in] W. Operands are loaded while earlier ones are multiplied; what is stored in the end, after the
  * sums, is not hidden, and weighs where few elements are summed. */
-static void add_product(Work *w, const Shape *s, double n, double in, double out) {
+static void add_product(Work *w, const Shape *s, double n, double in, double out, int pieces) {
     w->flops += 2 * n * in * out;
-    w->seconds += product_seconds(s, n, in, out);
+    w->seconds += pieces_seconds(s, pieces, n, in, out);
     add_traffic(w, s, n * out);
 }
 
 /* dx = dy W^T, and dW += x^T dy in fp32. */
-static void add_product_backward(Work *w, const Shape *s, double n, double in, double out) {
-    add_product(w, s, n, out, in);
+static void add_product_backward(Work *w, const Shape *s, double n, double in, double out, int pieces) {
+    add_product(w, s, n, out, in, pieces);
     w->flops += 2 * n * in * out;
     w->seconds += product_seconds(s, in, n, out) + 2 * sizeof(float) * in * out / s->at.bandwidth;
 }
@@ -170,11 +183,11 @@ static Work layer_forward(const Shape *s, bool down) {
     const Habits *h = s->j->habits;
     Work w = {0};
     add_traffic(&w, s, h->stream[0] * s->r * s->C + h->hidden[0] * s->n * s->F / s->t);
-    add_product(&w, s, s->n, s->C, 3 * s->C / s->t);
+    add_product(&w, s, s->n, s->C, 3 * s->C / s->t, (int)s->t);
     add_attention(&w, s, 2, h->scores[0]);
-    add_product(&w, s, s->n, s->C / s->t, s->C);
-    add_product(&w, s, s->n, s->C, s->F / s->t);
-    if (down) add_product(&w, s, s->n, s->F / s->t, s->C);
+    add_product(&w, s, s->n, s->C / s->t, s->C, SENT);
+    add_product(&w, s, s->n, s->C, s->F / s->t, (int)s->t);
+    if (down) add_product(&w, s, s->n, s->F / s->t, s->C, SENT);
     /* Two sums; sequence parallel, two shares come together and two are summed apart. */
     add_exchange(&w, s, down ? 4 : s->j->o.sequence_parallel ? 3 : 2);
     return w;
@@ -184,10 +197,10 @@ static Work layer_backward(const Shape *s) {
     const Habits *h = s->j->habits;
     Work w = {0};
     add_traffic(&w, s, h->stream[1] * s->r * s->C + h->hidden[1] * s->n * s->F / s->t);
-    add_product_backward(&w, s, s->n, s->C, 3 * s->C / s->t);
-    add_product_backward(&w, s, s->n, s->C / s->t, s->C);
-    add_product_backward(&w, s, s->n, s->C, s->F / s->t);
-    add_product_backward(&w, s, s->n, s->F / s->t, s->C);
+    add_product_backward(&w, s, s->n, s->C, 3 * s->C / s->t, WHOLE);
+    add_product_backward(&w, s, s->n, s->C / s->t, s->C, (int)s->t);
+    add_product_backward(&w, s, s->n, s->C, s->F / s->t, WHOLE);
+    add_product_backward(&w, s, s->n, s->F / s->t, s->C, (int)s->t);
     add_attention(&w, s, is_flash(s) ? 5 : 4, h->scores[1]); /* FlashAttention makes the scores again */
     if (h->scores_again) add_attention(&w, s, 1, h->scores[2]);
     add_exchange(&w, s, s->j->o.sequence_parallel ? 6 : 4); /* operands come together once more, for dW */
@@ -208,8 +221,8 @@ static Work embedding(const Shape *s) {
 /* Logits, the loss, and backward, at once. */
 static Work head(const Shape *s) {
     Work w = {0};
-    add_product(&w, s, s->n, s->C, s->V / s->t);
-    add_product_backward(&w, s, s->n, s->C, s->V / s->t);
+    add_product(&w, s, s->n, s->C, s->V / s->t, WHOLE);
+    add_product_backward(&w, s, s->n, s->C, s->V / s->t, WHOLE);
     add_traffic(&w, s, s->j->habits->logits * s->n * s->V / s->t);
     add_exchange(&w, s, 2);
     if (s->t > 1) w.sent += (s->t - 1) * s->n * sizeof(ClassPart), w.messages++;
@@ -238,15 +251,24 @@ static double message_seconds(double bytes, double rate, double messages, double
     return bytes / rate + messages * LATENCY * ceil(log2(ranks));
 }
 
-/* Adds what a rank sends to its tensor group for this work; returns the seconds that the GPU waits for it. */
+/* Messages that go while the GPU computes cost it the multiprocessors that their kernels hold: 16, as NCCL's channels
+ * between nodes of eight adapters and Transformer Engine's overlapped products have it (initialize_ub, num_sm). Seconds that
+ * a step is longer by for so many hidden ones. */
+static double held_up(const Shape *s, double hidden) {
+    enum { HOLDS = 16 };
+    return hidden * HOLDS / s->j->gpu->units;
+}
+
+/* Adds what a rank sends to its tensor group for this work; returns the seconds that it takes longer by. */
 static double tensor_wait(const Shape *s, const Work *w, Traffic *t) {
     if (w->sent == 0) return 0;
     const double seconds = message_seconds(w->sent, group_rate(s, (int64_t)s->t, 1), w->messages, s->t);
     /* By pieces, while other pieces are multiplied; but of sums nothing is left to do while the last piece goes. */
     const double pieces = 2 * (s->t - 1);
     const double hidden = s->j->habits->hides_tensor ? least(seconds * (1 - 1 / pieces), w->seconds) : 0;
-    t->bytes += w->sent, t->seconds += seconds, t->exposed += seconds - hidden;
-    return seconds - hidden;
+    const double exposed = seconds - hidden + held_up(s, hidden);
+    t->bytes += w->sent, t->seconds += seconds, t->exposed += exposed;
+    return exposed;
 }
 
 /* ---- the pipeline ---------------------------------------------------------------------------------------- */
@@ -340,28 +362,29 @@ static double weights_of(const Stage *stage) {
     return stage->layers + stage->others;
 }
 
-/* Gradients of the layers go by buckets while the last micro step's backward makes others (ZeRO-2: each micro step's), all
- * but the last bucket of these; those of the rest follow. Then come the weights, of what has a mirror only that. */
+/* Gradients of the layers go by buckets, of halves of layers, while the last micro step's backward makes others (ZeRO-2: each
+ * micro step's), all but the last bucket of these; those of the rest follow. Then come the weights, of what has a mirror
+ * only that. */
 static Traffic data_traffic(const Shape *s, const Stage *stage) {
     const Job *j = s->j;
     const double ranks = j->o.grid.dp, rounds = j->o.zero == 2 ? (double)micros_of(j) : 1;
     if (ranks == 1) return (Traffic){0};
     const double rate = group_rate(s, j->o.grid.dp, j->o.grid.tp), half = (ranks - 1) / ranks;
     const double size = j->habits->gradient_size, ways = j->o.zero ? 1 : 2;
-    const double layer = size * (4 * s->C * s->C + 2 * s->C * s->F) / s->t;
+    const double half_layer = size * (4 * s->C * s->C + 2 * s->C * s->F) / s->t / 2;
     const double bucket = j->o.bucket_bytes ? (double)j->o.bucket_bytes : 25e6;
-    const double buckets = fmax(1, floor(size * stage->layers / (layer * ceil(bucket / layer))));
+    const double buckets = fmax(1, floor(size * stage->layers / (half_layer * ceil(bucket / half_layer))));
     const double sums = half * ways * size * stage->layers, rest = half * ways * size * stage->others;
     const double sum = message_seconds(sums, rate, buckets, ranks),
                  last = message_seconds(rest, rate, 1, ranks);
     const double hidden = j->habits->hides_data ? least(sum * (1 - 1 / buckets), stage->backward) : 0;
     Traffic t = {.bytes = rounds * sums + rest,
                  .seconds = rounds * sum + last,
-                 .exposed = rounds * (sum - hidden) + last};
+                 .exposed = rounds * (sum - hidden + held_up(s, hidden)) + last};
     if (!j->o.zero) return t;
     const double back = half * (s->size * stage->layers + (s->size < 4 ? s->size + 4 : 4) * stage->others);
     const double share = message_seconds(back, rate, buckets + 1, ranks);
-    t.bytes += back, t.seconds += share, t.exposed += j->habits->hides_weights ? 0 : share;
+    t.bytes += back, t.seconds += share, t.exposed += j->habits->hides_weights ? held_up(s, share) : share;
     return t;
 }
 

@@ -55,7 +55,8 @@ typedef struct Job {
 typedef enum { BY_TENSOR, BY_SEQUENCE, BY_PIPELINE, BY_DATA, BY_TIED, N_TRAFFIC } TrafficKind;
 extern const char *const traffic_names[N_TRAFFIC];
 
-/* Of the GPU that sends most: a step. exposed: while it computes nothing. */
+/* Of the GPU that sends most: a step. exposed: what the step is longer by, as the GPU waits, or computes with fewer of
+ * its units. */
 typedef struct Traffic {
     double bytes, seconds, exposed;
 } Traffic;

@@ -87,7 +87,7 @@ typedef struct Chunk {
 /* Gradients that are reduced together. */
 typedef struct Bucket {
     Range all;   /* of the weights */
-    int layer;   /* complete when this layer's backward is; -1: at the end of the step */
+    int half;    /* complete when the backward of this half of a layer is; -1: at the end of the step */
     int64_t own; /* elements of each data rank */
     float *dw;   /* [all.n] */
     float *sum;  /* [own] of the micro steps so far, if gradients are shared out (ZeRO-2); else NULL */
@@ -222,10 +222,10 @@ static void keep_sum(Gpt *m, const Pass *p) {
         m->ops->copy(b->sum, own_part(m, b), (size_t)b->own * sizeof(float));
 }
 
-/* Layer l's backward is done. */
-static void layer_done(Gpt *m, const Pass *p, int l) {
+/* The backward of half a layer is done. */
+static void half_done(Gpt *m, const Pass *p, int half) {
     for (const Bucket *b = m->bucket; b < m->bucket + m->n_buckets; b++) {
-        if (b->layer != l || !(p->last || b->sum)) continue;
+        if (b->half != half || !(p->last || b->sum)) continue;
         keep_sum(m, p);
         reduce(m, b);
         if (b->sum) m->reducing = b;
@@ -493,12 +493,12 @@ static void embed_backward(Gpt *m, const Pass *p) {
                            dropout(p, m->c.embd_pdrop, DROP_EMBEDDING));
 }
 
-/* ZeRO-2: this layer's gradients begin anew in memory that other layers use as well; biases and norms go on adding. */
-static void layer_begin(Gpt *m, const Pass *p, int l) {
+/* ZeRO-2: its gradients begin anew in memory that others use as well; biases and norms go on adding. */
+static void half_begin(Gpt *m, const Pass *p, int half) {
     if (!p->accumulate || m->o.zero < 2) return;
     for (const Param *q = m->table; q < m->table + m->n_params; q++) {
         const Bucket *b = &m->bucket[q->bucket];
-        if (q->layer == l && b->sum)
+        if (b->sum && half_of(q) == half)
             m->ops->zero(b->dw + (q->at - b->all.at), (size_t)q->padded * sizeof(float));
     }
 }
@@ -510,12 +510,14 @@ static void backward(Gpt *m, const Pass *p) {
     for (int l = k->to - 1; l >= k->from; l--) {
         comm_alive("a backward pass");
         layer_again(m, p, l);
-        layer_begin(m, p, l);
+        half_begin(m, p, 2 * l + 1);
         site_backward(m, p, 2 * l + 2);
         mlp_backward(m, p, l);
+        half_done(m, p, 2 * l + 1);
+        half_begin(m, p, 2 * l);
         site_backward(m, p, 2 * l + 1);
         attention_backward(m, p, l);
-        layer_done(m, p, l);
+        half_done(m, p, 2 * l);
     }
     keep_sum(m, p);
     site_backward(m, p, 2 * k->from);
@@ -956,11 +958,11 @@ static void plan_buckets(Gpt *m) {
     for (int i = 0; i < m->n_params; i++)
         if (m->table[i].bucket >= m->n_buckets) m->n_buckets = m->table[i].bucket + 1;
     m->bucket = xcalloc((size_t)m->n_buckets, sizeof *m->bucket);
-    for (int i = 0; i < m->n_buckets; i++) m->bucket[i] = (Bucket){.all.at = m->elements, .layer = -1};
+    for (int i = 0; i < m->n_buckets; i++) m->bucket[i] = (Bucket){.all.at = m->elements, .half = -1};
     for (const Param *p = m->table; p < m->table + m->n_params; p++) {
         Bucket *b = &m->bucket[p->bucket];
         if (p->at < b->all.at) b->all.at = p->at;
-        if (p->bucket && (b->layer < 0 || p->layer < b->layer)) b->layer = p->layer;
+        if (p->bucket && (b->half < 0 || half_of(p) < b->half)) b->half = half_of(p);
     }
     for (int i = 0; i < m->n_buckets; i++) {
         Bucket *b = &m->bucket[i];
@@ -971,8 +973,8 @@ static void plan_buckets(Gpt *m) {
     }
 }
 
-/* With ZeRO-2 layers take turns in the memory of two buckets, and sums of what this rank owns are kept. Measures, or
- * with memory places. Returns the bytes. */
+/* With ZeRO-2 halves of layers take turns in the memory of two buckets, and sums of what this rank owns are kept.
+ * Measures, or with memory places. Returns the bytes. */
 static size_t place_gradients(Gpt *m, float *memory) {
     const bool shared_out = m->o.zero > 1 && m->grid.dp > 1;
     int64_t widest = 0, at = m->bucket->all.n;

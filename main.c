@@ -905,8 +905,9 @@ static bool cmd_train(const Args *a, Err *e) {
     const char *file = arg(a, "--config", NULL);
     TrainOptions o = {.resume = arg(a, "--resume", NULL) != NULL,
                       .overwrite = arg(a, "--overwrite", NULL) != NULL};
-    if (!file) return err_usage(e, "gpt train: --config FILE is needed; see configs/");
-    return read_config(a, file, &c, e) && train_run(&c, &o, e);
+    bool ok = team_open(e); /* so that all ranks end by one's error, which is said once */
+    if (ok && !file) ok = err_usage(e, "gpt train: --config FILE is needed; see configs/");
+    return team_agree(ok && read_config(a, file, &c, e), e) && train_run(&c, &o, e);
 }
 
 /* ---- gpt plan ---- */

@@ -145,20 +145,24 @@ int sweep_of(const Param *p) {
     return p->role == OUT_B || p->role == DOWN_B ? BIASES : NORMS;
 }
 
-/* Places the rows. Gradients are reduced by buckets: the matrices of a few layers each, and, in the first, all else.
- * A bucket can be cut into equal parts for the ranks of the data group. */
+int half_of(const Param *p) {
+    return 2 * p->layer + (p->role >= MLP_ROLES);
+}
+
+/* Places the rows. Gradients are reduced by buckets: the matrices of a few halves of layers each, and, in the first, all
+ * else. A bucket can be cut into equal parts for the ranks of the data group. */
 static int64_t place(Param *table, int n, const ModelConfig *c, const GptOptions *o) {
     const int64_t align = (int64_t)PARAM_ALIGN * o->grid.dp;
     int64_t at = 0, begun = 0;
-    int bucket = 0, layer = -1;
+    int bucket = 0, half = -1;
     for (int sweep = 0; sweep < N_SWEEPS; sweep++)
         for (Param *p = table; p < table + n; p++) {
             if (sweep_of(p) != sweep) continue;
-            const bool next_layer = sweep == MATRICES && p->layer != layer;
-            if (next_layer && (bucket == 0 || (at - begun) * 4 >= o->bucket_bytes ||
-                               chunk_with(c, o, layer) != chunk_with(c, o, p->layer)))
+            const bool next_half = sweep == MATRICES && half_of(p) != half;
+            if (next_half && (bucket == 0 || (at - begun) * 4 >= o->bucket_bytes ||
+                              chunk_with(c, o, half / 2) != chunk_with(c, o, p->layer)))
                 begun = at = round_up(at, align), bucket++;
-            if (sweep == MATRICES) layer = p->layer;
+            if (sweep == MATRICES) half = half_of(p);
             p->bucket = bucket;
             p->at = at;
             at += round_up(p->padded, PARAM_ALIGN);

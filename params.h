@@ -18,6 +18,9 @@ enum { LNF_W = LAST_ROLES, LNF_B, HEAD_W, N_ROLES };
  * the head, then the matrices inside the layers. Of these, what all of a tensor group have stands together. */
 enum { SLICED_BIASES, BIASES, NORMS, POSITION_ROWS, VOCAB_ROWS, MATRICES, N_SWEEPS };
 int sweep_of(const Param *p);
+/* Of a layer's parameter: which half of which layer it is in, 2 layer for attention, and one more for the MLP, whose
+ * backward is done first. */
+int half_of(const Param *p);
 
 GptOptions options_full(const GptOptions *given); /* with what they leave open */
 int64_t vocab_rows(const ModelConfig *c, int tp); /* of the vocabulary, in memory on each rank */

@@ -60,12 +60,14 @@ typedef struct Run {
     double peak_flops, seconds_a_step;
 } Run;
 
-/* ---- signals: the first asks for a clean stop, the second ends at once ------------------------------------ */
+/* ---- signals: the first asks for a clean stop, a Ctrl-C after it ends at once ----------------------------- */
 
 static volatile sig_atomic_t stop_asked;
 
+/* Programs may ask more than once: one that ends all processes of a job, and its mpirun with them, which then ends its
+ * ranks. */
 static void on_signal(int sig) {
-    if (stop_asked) {
+    if (stop_asked && sig == SIGINT) {
         signal(sig, SIG_DFL);
         raise(sig);
     }
@@ -78,7 +80,7 @@ static void catch_signals(void) {
     stop_asked = 0;
     sigaction(SIGINT, &s, NULL);
     sigaction(SIGTERM, &s, NULL);
-    sigaction(SIGUSR1, &s, NULL); /* which mpirun hands on to its ranks, as it does not SIGTERM */
+    sigaction(SIGUSR1, &s, NULL); /* which mpirun hands on to its ranks at once */
 }
 
 /* An error of one rank is one of all. */
@@ -804,6 +806,7 @@ bool train_run(const Config *c, const TrainOptions *o, Err *e) {
     double t0 = now_seconds();
     bool ok = set_up(r, o, e);
     if (ok) {
+        if (comm_stop_advice()) note("%s", comm_stop_advice());
         note("ready after %.2f s", now_seconds() - t0);
         ok = loop(r, e);
         if (!ok && e->code != EXIT_STOPPED) comm_fail(e); /* the others would wait for this rank */

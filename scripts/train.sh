@@ -12,8 +12,10 @@
 # config (2); stopped on request with all saved (75). They are passed on.
 #
 # SIGTERM, SIGINT or SIGUSR1 to this script is such a request. It goes to the ranks as SIGUSR1, which mpirun and srun hand
-# on to all of them on all nodes. SIGTERM would not do: Open MPI's mpirun keeps it to itself, and its ranks get a second
-# to save before they are killed (odls_base_sigkill_timeout).
+# on to all of them on all nodes at once. SIGTERM would not do: Open MPI's mpirun waits for a second, sends SIGTERM to its
+# ranks, kills after another second what has not saved by then, and ends with 1, saved or not. Where somebody sends it
+# SIGTERM all the same, as who ends all processes of a job does, more time helps a large model:
+# OMPI_MCA_odls_base_sigkill_timeout=30 (Open MPI 5: PRTE_MCA_...). Then each end but a good one takes up to twice that.
 #
 # GPT=./gpt    LAUNCH="srun --kill-on-bad-exit=1" instead of mpirun    MPIRUN_FLAGS    BACKOFF=10, the first wait
 set -u

@@ -58,6 +58,7 @@ result() {
 }
 same() { diff <(result "$1") <(result "$2") >log; }
 tells() { grep -q "$1" log; }
+once() { [ "$(grep -c "$1" log)" = 1 ]; }
 newer() { [ "$(losses "runs/$1" 2>/dev/null | wc -l)" -ge "$2" ]; }
 # Wait until a run has done so many steps.
 reaches() {
@@ -68,6 +69,7 @@ reaches() {
     return 1
 }
 a_rank() { pgrep -f "^$GPT train .*name=$1 " | sed -n "${2}p"; }
+launcher() { pgrep -P "$job"; } # which run.sh has timed
 ends_with() {
     wait "$job"
     status=$?
@@ -86,6 +88,9 @@ for grid in "${grids[@]}"; do
     check "$grid: as one process" train "$name" "$grid"
     check "$grid: its losses" close one "$name"
 done
+
+! train wrong "2 1 1 zero=3"
+check "a wrong config is said once" once "^gpt: .*parallel.zero is 3"
 
 # Half of a run on each grid, the rest on the next.
 for i in "${!grids[@]}"; do
@@ -117,6 +122,34 @@ check "SIGTERM to one rank: all save and stop" ends_with 75
 check "SIGTERM to one rank: says so" tells "stopped by a signal after step"
 check "SIGTERM to one rank: goes on" train term "$grid" "${slow[@]}" --resume
 check "SIGTERM to one rank: bit for bit" same term whole
+
+start terms "$grid" "${slow[@]}"
+reaches terms 3 && kill -TERM "$(a_rank terms 2)" && kill -TERM "$(a_rank terms 2)" && kill -USR1 "$(a_rank terms 2)"
+check "asked three times: all save and stop" ends_with 75
+check "asked three times: goes on" train terms "$grid" "${slow[@]}" --resume
+check "asked three times: bit for bit" same terms whole
+
+start usr1 "$grid" "${slow[@]}"
+reaches usr1 3 && kill -USR1 "$(launcher)"
+check "SIGUSR1 to mpirun: all save and stop" ends_with 75
+check "SIGUSR1 to mpirun: goes on" train usr1 "$grid" "${slow[@]}" --resume
+check "SIGUSR1 to mpirun: bit for bit" same usr1 whole
+
+# Open MPI's waits as long before SIGTERM to its ranks as after it, and ends with 1 whatever they do.
+if mpirun --version | grep -q 'Open MPI'; then
+    export OMPI_MCA_odls_base_sigkill_timeout=4 PRTE_MCA_odls_base_sigkill_timeout=4
+    long=("${slow[@]}" --set train.max_steps=100000 --set train.log_interval=1000 --set train.eval_interval=1000)
+    start mpirun "$grid" "${long[@]}"
+    reaches mpirun 3 && kill -TERM "$(launcher)"
+    check "SIGTERM to mpirun ends the job" ends_with 1
+    check "SIGTERM to mpirun: all are saved" tells "stopped by a signal after step"
+    unset OMPI_MCA_odls_base_sigkill_timeout PRTE_MCA_odls_base_sigkill_timeout
+    stopped=$(losses runs/mpirun | tail -n 1 | cut -d ' ' -f 1)
+    long+=(--set train.max_steps=$((stopped + 20)))
+    train mpirun-whole "$grid" "${long[@]}"
+    check "SIGTERM to mpirun: goes on" train mpirun "$grid" "${long[@]}" --resume
+    check "SIGTERM to mpirun: bit for bit" same mpirun mpirun-whole
+fi
 
 start kill "$grid" "${slow[@]}"
 reaches kill $((3 + SEED % 7)) && kill -KILL "$(a_rank kill 3)"

@@ -57,6 +57,31 @@ TEST(params_ranks_have_each_element_once) {
     }
 }
 
+/* A bucket is full with half a layer too many at most: what stands last, when the backward pass is over, is little. */
+TEST(params_buckets) {
+    const ModelConfig c = model("gpt2", 5);
+    const int64_t attention = 4 * 48 * 48, mlp = 2 * 48 * 80;
+    for (int64_t kb = 1; kb <= 256; kb *= 4) {
+        int n;
+        int64_t elements, bytes[16] = {0};
+        const GptOptions o = {.grid = grid_at(2, 1, 1, 0), .bucket_bytes = kb << 10};
+        Param *p = gpt_params(&c, &o, &n, &elements);
+        int last = 0;
+        for (int i = 0; i < n; i++) {
+            const bool is_matrix = p[i].parts > 0;
+            EXPECT((p[i].bucket > 0) == is_matrix && p[i].bucket < 16, "%s", p[i].name);
+            if (is_matrix) bytes[p[i].bucket] += 4 * p[i].padded;
+            if (p[i].bucket > last) last = p[i].bucket;
+        }
+        for (int i = 1; i <= last; i++) {
+            EXPECT(bytes[i] < (kb << 10) + 4 * (attention > mlp ? attention : mlp));
+            EXPECT(bytes[i] >= kb << 10 || i == last || kb == 1);
+        }
+        if (kb == 1) EXPECT(last == 10 && bytes[1] == 4 * attention && bytes[2] == 4 * mlp);
+        free(p);
+    }
+}
+
 TEST(params_stages_are_balanced_by_cost) {
     int from, to, at = 0;
     ModelConfig c = model("gpt2", 24);
