@@ -1556,10 +1556,23 @@ static bool run_command(const Args *a, Err *e) {
     return team_agree(ok, e);
 }
 
+/* Threads of GCC's OpenMP that wait for each other spin for milliseconds before they sleep. Where other programs want the
+ * cores too, the one they wait for cannot run meanwhile, and small steps take many times as long. It reads how long when it is
+ * loaded, before main, so the program starts once more, as the same process. */
+static void spin_briefly(char **argv) {
+    char self[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    self[n] = 0;
+    setenv("GOMP_SPINCOUNT", "2000", 0);
+    execv(self, argv); /* if it cannot: as it was */
+}
+
 int main(int argc, char **argv) {
     static Args a;
     Err e = {0};
     int words = 0;
+    spin_briefly(argv);
     if (argc < 2 || !strcmp(argv[1], "--help") || (argc == 2 && !strcmp(argv[1], "help")))
         return help(argc < 2 ? stderr : stdout), argc < 2 ? EXIT_USAGE : 0;
     a.cmd = find_command(argc, argv, &words);
