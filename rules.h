@@ -33,7 +33,10 @@ enum {
     M_DUP_8,
     M_DUP_9,
     M_DUP_10,
-    M_SENTENCES,   /* words that end in . ! or ?, and lines that do not */
+    M_SENTENCES, /* words that end in . ! or ?, and lines that do not */
+    /* Of the lines that are left, as all measures. C4's own code, and datatrove's, looks for "lorem ipsum" before it drops
+     * a line that names JavaScript, and for both before it drops one about policies: one such line costs the whole
+     * document there, and here only itself. */
     M_BRACES,      /* how many "{" */
     M_LOREM,       /* how often "lorem ipsum" */
     M_LINE_PUNCT,  /* share of lines that end in punctuation that ends a sentence; empty ones are no lines */

@@ -3,18 +3,20 @@
 
     python3 scripts/bench/mixing.py [--steps 250] [--seeds 1] [--keep FOLDER]
 
-The sources are Debian packages (libreoffice-help-en-us, fortunes, jargon-text, perl-doc: scripts/curate_debian.sh installs
-them): pages of help through `gpt data clean`; fortunes and the jargon file, short and odd; and Perl's manual with the words
-of each page shuffled, which reads as badly as a broken crawl and can hardly be learnt. Each page goes to the test set (one
-in 20), to the held-out set that the rules look at (one in 20), or to training. All runs have the same model, tokens and
-seed; `static` has weights 6 : 3 : 1, by how good the sources look; all other rules start from equal ones; `doremi` is
-compared with the stratified run, and `doremi, again` is a run with its average weights, as the paper trains its main model.
-Losses are of the test sets, nats a token, at the end. Needs nothing but gpt. GPT is the program.
+The sources are of Debian packages (libreoffice-help-en-us, fortunes, jargon-text: scripts/curate_debian.sh installs them):
+pages of help through `gpt data clean`; fortunes and the jargon file, short and odd; and the changelogs of all packages, as
+they are: terse, repetitive, full of names, versions and numbers of bugs. What is in those depends on which packages the
+machine has. Each page goes to the test set (one in 20), to the held-out set that the rules look at (one in 20), or to
+training. All runs have the same model, tokens and seed; `static` has weights 6 : 3 : 1, by how good the sources look; all
+other rules start from equal ones; `doremi` is compared with the stratified run, and `doremi, again` is a run with its
+average weights, as the paper trains its main model. Losses are of the test sets, nats a token, at the end. Needs nothing
+but gpt. GPT is the program.
 """
 
 import argparse
 import glob
 import gzip
+import itertools
 import json
 import os
 import random
@@ -22,8 +24,8 @@ import subprocess
 import tempfile
 
 GPT = os.path.abspath(os.environ.get("GPT", "./gpt"))
-SOURCES = ["help", "jokes", "garbled"]
-STATIC = {"help": 6, "jokes": 3, "garbled": 1}
+SOURCES = ["help", "jokes", "changelogs"]
+STATIC = {"help": 6, "jokes": 3, "changelogs": 1}
 
 
 def gpt(*args):
@@ -50,20 +52,22 @@ def joke_pages():
     yield from ("\n".join(lines[i:i + 60]) for i in range(0, len(lines), 60))
 
 
-def garbled_pages():
-    rng = random.Random(1)
-    for path in sorted(glob.glob("/usr/share/perl/*/pod/*.pod")):
-        with open(path, encoding="utf-8", errors="replace") as f:
-            words = f.read().split()
-        for i in range(0, len(words), 1000):
-            page = words[i:i + 1000]
-            rng.shuffle(page)
-            yield " ".join(page)
+def changelog_pages():
+    """The newest 600 lines of each, so that no package is most of it; what packages of one source share comes once."""
+    seen = set()
+    for path in sorted(glob.glob("/usr/share/doc/*/changelog*.gz")):
+        with gzip.open(path, "rt", encoding="utf-8", errors="replace") as f:
+            lines = list(itertools.islice(f, 600))
+        for i in range(0, len(lines), 60):
+            page = "".join(lines[i:i + 60])
+            if page not in seen:
+                yield page
+            seen.add(page)
 
 
 def make_sources(scratch, most_bytes):
     """Shards SOURCE/{train,val,test}_*.bin with one tokenizer; the same number of bytes of each."""
-    for name, pages in ("help", help_pages(scratch)), ("jokes", joke_pages()), ("garbled", garbled_pages()):
+    for name, pages in ("help", help_pages(scratch)), ("jokes", joke_pages()), ("changelogs", changelog_pages()):
         pages = [page for page in pages if page.strip()]
         random.Random(2).shuffle(pages)
         parts, written = {"train": [], "val": [], "test": []}, 0
@@ -109,14 +113,14 @@ def train(scratch, name, rule, weights, steps, seed):
 
 def show(name, shares, losses, published):
     first, last = published[len(published) // 10], published[-1]
-    line = " ".join(f"{x:8.3f}" for x in shares) + "  " + " ".join(f"{x:8.4f}" for x in losses + [sum(losses) / 3])
+    line = " ".join(f"{x:10.3f}" for x in shares) + "  " + " ".join(f"{x:10.4f}" for x in losses + [sum(losses) / 3])
     weights = "  ".join(f"{first[s]['weight']:.2f} > {last[s]['weight']:.2f}" for s in SOURCES)
     print(f"{name:14} {line}  {weights}", flush=True)
 
 
 def run_seed(scratch, steps, seed):
-    print(f"\nseed {seed}\n{'':14} {'share of the rows':^26}  {'test loss':^35}  weight after a tenth > at the end")
-    print(f"{'':14} " + " ".join(f"{s:>8}" for s in SOURCES) + "  " + " ".join(f"{s:>8}" for s in SOURCES + ["mean"]))
+    print(f"\nseed {seed}\n{'':14} {'share of the rows':^32}  {'test loss':^43}  weight after a tenth > at the end")
+    print(f"{'':14} " + " ".join(f"{s:>10}" for s in SOURCES) + "  " + " ".join(f"{s:>10}" for s in SOURCES + ["mean"]))
     for rule in "stratified", "static", "validation", "exp3", "doremi":
         result = train(scratch, rule, rule, STATIC if rule == "static" else {}, steps, seed)
         show(rule, *result)
