@@ -8,7 +8,7 @@ export GPT ROOT=$here/../.. OMP_WAIT_POLICY=passive SEED=${SEED:-$$}
 scratch=$(mktemp -d) && cd "$scratch" || exit 1
 trap 'kill "$job" 2>/dev/null; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 # shellcheck source=/dev/null
 . "$here/../cli/tiny_run.inc"
@@ -195,15 +195,19 @@ os.kill(pid, signal.SIGCONT)
 sys.exit(found == 0)
 END
 }
-still=("${slow[@]}" --set parallel.checksum_interval=5 --set optimizer.lr=1e-30 --set lr_schedule.min_lr=1e-30
-    --set train.eval_interval=0 --set train.checkpoint_interval=0)
-train flips "2 1 1" "${still[@]}" --set train.max_steps=2
-start flips "2 1 1" "${still[@]}" --set train.max_steps=100000 --resume
-reaches flips 4
-check "a bit of a weight is flipped on rank 1" flip "$(a_rank flips 2)" "runs/flips/$(cat runs/flips/latest)" ||
-    kill -KILL "$(a_rank flips 1)"
-check "a flipped bit ends the job" fails
-check "a flipped bit: the rank is named" once "^gpt: .*step [0-9]*[05]: the weights of rank 1 differ from those of data rank 0"
+if command -v python3 >/dev/null; then
+    still=("${slow[@]}" --set parallel.checksum_interval=5 --set optimizer.lr=1e-30 --set lr_schedule.min_lr=1e-30
+        --set train.eval_interval=0 --set train.checkpoint_interval=0)
+    train flips "2 1 1" "${still[@]}" --set train.max_steps=2
+    start flips "2 1 1" "${still[@]}" --set train.max_steps=100000 --resume
+    reaches flips 4
+    check "a bit of a weight is flipped on rank 1" flip "$(a_rank flips 2)" "runs/flips/$(cat runs/flips/latest)" ||
+        kill -KILL "$(a_rank flips 1)"
+    check "a flipped bit ends the job" fails
+    check "a flipped bit: the rank is named" once "^gpt: .*step [0-9]*[05]: the weights of rank 1 differ from those of data rank 0"
+else
+    skipped=$((skipped + 1)) && echo "skipped a flipped bit: no python3 here"
+fi
 
-echo "$passed passed, $failed failed, 0 skipped"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
