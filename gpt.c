@@ -306,12 +306,16 @@ static bool is_sent(const Pass *p, int k) {
     return k == 2 * p->k->to && !p->k->last;
 }
 
-/* x_k = carried + dropout(delta), h_k = norm(x_k), in one sweep. At pre-norm's upper end the stage above has the norm. */
-static void site_forward(Gpt *m, const Pass *p, int k) {
+/* x_k = carried + dropout(delta), h = norm(x_k), in one sweep. At pre-norm's upper end the stage above has the norm. */
+static void site_sum(Gpt *m, const Pass *p, int k, Tensor h) {
     Site *s = &m->site[k];
-    if (is_sent(p, k)) comm_sent(m->comm, LANE_NEXT);
-    m->ops->norm_forward(s->g ? s->h : NO_TENSOR, s->x, s->mean, s->rstd, carried(m, k - 1), m->delta, s->g,
+    m->ops->norm_forward(s->g ? h : NO_TENSOR, s->x, s->mean, s->rstd, carried(m, k - 1), m->delta, s->g,
                          s->b, (float)m->c.layer_norm_epsilon, p->ns, m->c.n_embd, site_dropout(m, p, k));
+}
+
+static void site_forward(Gpt *m, const Pass *p, int k) {
+    if (is_sent(p, k)) comm_sent(m->comm, LANE_NEXT);
+    site_sum(m, p, k, m->site[k].h);
 }
 
 /* y (and pre) = act(x W + b), for one of layer l's four. The sum of a product that is split by rows has b once. */
@@ -474,7 +478,8 @@ static void layer_again(Gpt *m, const Pass *p, int l) {
     mlp_up(m, p, l);
     if (!m->post_norm) return;
     mlp_down(m, p, l);
-    site_forward(m, p, 2 * l + 2);
+    /* What the chunk sent may be on its way still, and the stages would wait for each other in a ring. Nobody here reads it. */
+    site_sum(m, p, 2 * l + 2, is_sent(p, 2 * l + 2) ? m->dh : m->site[2 * l + 2].h);
 }
 
 static void embed_backward(Gpt *m, const Pass *p) {
