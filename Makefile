@@ -118,12 +118,13 @@ endif
 OBJS   := $(ROOMS:%=$(BUILD)/%.o) $(CUDA_OBJS)
 TOBJS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/unit/*.c test/ops/*.c))
 PAR    := $(if $(MPI_IS),$(patsubst %.c,$(BUILD)/%,$(wildcard test/parallel/*.c)))
-# Tests of many ranks: NP of them; the grids of fewer on half as many, since ranks that only wait cost time too. Under a
-# checker, or built by a second compiler, two ranks do, and what is about time is left out.
+# Tests of many ranks: NP of them; the grids of fewer on half as many, since ranks that only wait cost time too, and on two
+# with all options. Under a checker, or built by a second compiler, two ranks do, and what is about time is left out.
 NP     ?= $(if $(SAN)$(filter clang,$(CC)),2,8)
 ON_NP  := test/parallel/run.sh $(NP) $(BUILD)/test/parallel
 RANKS  := '$(ON_NP)/wire' '$(ON_NP)/checkpoint' $(if $(filter-out 2,$(NP)),'GRIDS=whole $(ON_NP)/grids' \
     'test/parallel/run.sh $(shell expr $(NP) / 2) $(BUILD)/test/parallel/grids' \
+    'GRIDS=all test/parallel/run.sh 2 $(BUILD)/test/parallel/grids' \
     test/parallel/faults.sh test/parallel/train.sh,'$(ON_NP)/grids')
 FUZZ   := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 

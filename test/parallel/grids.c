@@ -31,7 +31,7 @@ static Config config_of(const Case *c) {
     config_defaults(&all);
     ModelConfig *m = &all.model;
     strcpy(m->model_type, types[c->type]);
-    m->vocab_size = 131, m->n_positions = 40, m->n_embd = 32, m->n_layer = 5, m->n_head = 4, m->n_inner = 96;
+    m->vocab_size = 131, m->n_positions = 40, m->n_embd = 32, m->n_layer = 9, m->n_head = 4, m->n_inner = 96;
     m->attention_window = 6;
     m->initializer_range = 0.1;
     m->tie_word_embeddings = c->type != 2;
@@ -228,7 +228,7 @@ int main(void) {
         for (int pp = 1; pp <= 4; pp *= 2)
             for (int tp = 1; tp <= 4; tp *= 2)
                 for (int zero = 0; zero <= (dp > 1 ? 2 : 0); zero++)
-                    for (int v = 1; v <= (pp == 2 ? 2 : 1); v++)
+                    for (int v = 1; v <= (pp > 1 ? 2 : 1); v++)
                         for (int s = 0; s <= (tp > 1); s++)
                             if (dp * pp * tp >= fewest && dp * pp * tp <= most)
                                 try_models((Case){.dp = dp,
