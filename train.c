@@ -60,14 +60,14 @@ typedef struct Run {
     double peak_flops, seconds_a_step;
 } Run;
 
-/* ---- signals: the first asks for a clean stop, a Ctrl-C after it ends at once ----------------------------- */
+/* ---- signals: the first asks for a clean stop, the second ends at once ------------------------------------ */
 
-static volatile sig_atomic_t stop_asked;
+static volatile sig_atomic_t stop_asked, asks_again;
 
-/* Programs may ask more than once: one that ends all processes of a job, and its mpirun with them, which then ends its
- * ranks. */
+/* A rank may be asked more than once: by what ends all processes of a job, and by its mpirun, which that ends as well. There
+ * only Ctrl-C ends at once. */
 static void on_signal(int sig) {
-    if (stop_asked && sig == SIGINT) {
+    if (stop_asked && (sig == SIGINT || !asks_again)) {
         signal(sig, SIG_DFL);
         raise(sig);
     }
@@ -77,7 +77,7 @@ static void on_signal(int sig) {
 static void catch_signals(void) {
     struct sigaction s = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&s.sa_mask);
-    stop_asked = 0;
+    stop_asked = 0, asks_again = comm_world() > 1;
     sigaction(SIGINT, &s, NULL);
     sigaction(SIGTERM, &s, NULL);
     sigaction(SIGUSR1, &s, NULL); /* which mpirun hands on to its ranks at once */
