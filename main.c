@@ -1557,8 +1557,8 @@ static bool run_command(const Args *a, Err *e) {
 }
 
 /* Threads of GCC's OpenMP that wait for each other spin for milliseconds before they sleep. Where other programs want the
- * cores too, the one they wait for cannot run meanwhile, and small steps take many times as long. It reads how long when it is
- * loaded, before main, so the program starts once more, as the same process. */
+ * cores too, the one they wait for cannot run meanwhile, and small steps take longer by that. OpenMP reads how long when it
+ * is loaded, before main, so the program starts once more, as the same process. */
 static void spin_briefly(char **argv) {
     char self[PATH_MAX];
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
